@@ -1,0 +1,75 @@
+# make demo    two DPDK applications exchange packets over ports that podvif made (root)
+# make test    every tier of tests that this machine can run; as root all of them
+# make check   ruff, mypy, import-linter, go vet, generated documentation: no root
+# make unit    the unit tests alone: no root, no Open vSwitch, seconds
+# make bench   the figures beside their floors, as a table and a plot (root)
+# make venv    .venv with podvif and podvif-cni
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SHIM := $(wildcard shim/*.go shim/go.mod)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test check unit bench venv debian docs format clean
+.DELETE_ON_ERROR:
+
+demo: debian venv
+	$(BIN)/podvif demo
+
+test: debian check
+	cd shim && go test ./...
+	$(PYTEST) $(TESTS)
+
+TESTS ?= tests
+
+unit: $(VENV)/dev
+	$(PYTEST) -q tests/unit
+
+check: $(VENV)/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	cd shim && test -z "$$(gofmt -l .)" && go vet ./...
+	$(BIN)/python scripts/generate_docs.py --check
+
+bench: debian $(VENV)/dev
+	$(BIN)/python -m bench $(BENCH)
+
+docs: $(VENV)/dev
+	$(BIN)/python scripts/generate_docs.py
+
+format: $(VENV)/dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+	gofmt -w shim
+
+venv: $(VENV)/podvif
+
+# As root this installs what is missing, else it says what is.
+debian:
+	@scripts/setup-debian
+
+# The run-time set, exactly as locked, and podvif on top of it. Without --no-deps pip would bring eventlet back.
+$(VENV)/podvif: requirements/node.txt pyproject.toml hatch_build.py src/podvif/core/cni.py $(SHIM)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "podvif needs Python 3.11 or newer: set PYTHON" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/node.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev: requirements/dev.txt $(VENV)/podvif
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# Newest versions that are at least a week old; the files name no index.
+.PHONY: lock
+lock: $(VENV)/dev
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv
+	cd requirements && for set in node dev; do \
+	    ../build/lock/bin/uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	        --exclude-newer "$$(date -u -d '8 days ago' +%F)" --excludes exclude.txt $$set.in -o $$set.txt; done
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

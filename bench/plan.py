@@ -1,0 +1,71 @@
+"""How much is measured.
+
+Law: here are numbers and nothing else; the full run ends within 12 minutes on two CPUs, the quick one in about one.
+"""
+
+from dataclasses import dataclass
+
+MAXSLEEPS = (0, 500)
+"""Microseconds; Open vSwitch's own default, and what a node that saves power sets.  Any value but 0 costs the same."""
+
+MODES = ("server", "client")
+"""Of the application: it listens, or Open vSwitch does."""
+
+WARM_UP = 3
+"""Rounds that are run and not counted."""
+
+AT_ONCE = 16
+"""Calls of the plugin that run at a time in a burst."""
+
+ATTACHMENTS = 100
+"""Calls in a burst, and attachments that stand while the daemon idles."""
+
+CHUNK = 50
+"""Ports that are made or removed in one transaction where they only have to stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run.
+
+    Attributes:
+        rounds: of serial ADD and DEL, for each mode and pmd-maxsleep.
+        bursts: rounds of ADDs and DELs at concurrency, for each pmd-maxsleep.
+        standing: numbers of ports that stand while it is seen how ADD grows; ascending.
+        growth_rounds: rounds of ADD and DEL at each of these numbers.
+        idle_seconds: how long the daemon is watched doing nothing.
+        traffic_builds: how often, for each mode, the pairs of ports are made whose packets are counted.
+        traffic_rounds: turns of each pair then.
+        traffic_seconds: of a turn.
+    """
+
+    rounds: int
+    bursts: int
+    standing: tuple[int, ...]
+    growth_rounds: int
+    idle_seconds: float
+    traffic_builds: int
+    traffic_rounds: int
+    traffic_seconds: float
+
+
+FULL = Plan(
+    rounds=60,
+    bursts=4,
+    standing=(0, 100, 500),
+    growth_rounds=25,
+    idle_seconds=60,
+    traffic_builds=3,
+    traffic_rounds=12,
+    traffic_seconds=0.25,
+)
+QUICK = Plan(
+    rounds=8,
+    bursts=1,
+    standing=(0, 100),
+    growth_rounds=5,
+    idle_seconds=5,
+    traffic_builds=1,
+    traffic_rounds=6,
+    traffic_seconds=0.25,
+)

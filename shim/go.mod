@@ -1,0 +1,3 @@
+module podvif.io/shim
+
+go 1.19

@@ -1,0 +1,1 @@
+"""podvif gives Kubernetes pods vhost-user ports of Open vSwitch with DPDK."""

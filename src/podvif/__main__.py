@@ -1,0 +1,5 @@
+"""`python -m podvif`."""
+
+from podvif.cli import main
+
+main()

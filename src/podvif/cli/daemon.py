@@ -1,0 +1,46 @@
+"""Asking the node daemon something, over the socket that the CNI plugin uses."""
+
+import json
+import socket
+import struct
+from typing import Any
+
+from podvif.errors import Bug, Retry
+
+_LENGTH = struct.Struct(">I")
+_SECONDS = 10.0
+
+
+def ask(path: str, query: str) -> Any:
+    """The daemon's answer to a query, decoded.
+
+    Raises:
+        Retry: no daemon listens there, or it does not answer.
+        Bug: it answers with something else.
+    """
+    data = json.dumps({"query": query}).encode()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.settimeout(_SECONDS)
+            link.connect(path)
+            link.sendall(_LENGTH.pack(len(data)) + data)
+            (length,) = _LENGTH.unpack(_exactly(link, _LENGTH.size))
+            reply = json.loads(_exactly(link, length))
+    except (OSError, EOFError) as error:
+        raise Retry(
+            f"the podvif node daemon cannot be reached at {path}: {error}", "start it (as root), or give --socket"
+        ) from error
+    document = json.loads(reply["stdout"])
+    if reply["code"] != 0:
+        raise Bug(str(document.get("msg", document)))
+    return document
+
+
+def _exactly(link: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        piece = link.recv(length - len(data))
+        if not piece:
+            raise EOFError("the answer was cut short")
+        data += piece
+    return data

@@ -1,0 +1,1 @@
+"""What podvif decides: pure functions over frozen values, without await, file, socket or clock."""

@@ -1,0 +1,247 @@
+"""The vhost-user decision: one closed table, and nothing else may decide.
+
+Law: `next_step` looks at what is wanted and what was observed, and names the one next thing to do, or None when there is
+nothing left to do.  It remembers nothing, so it is right after a crash, after a restart of vswitchd, and for the second of
+two equal requests, for the same reason.  Every step is idempotent, and after a step has been done its condition no longer
+holds, so a walk ends.
+
+The rows, in order, on the way to *attached* (the first that matches is taken):
+
+| observed                                                       | next step                                     |
+|----------------------------------------------------------------|-----------------------------------------------|
+| OVSDB cannot be asked                                          | fail: try again                               |
+| the directory of the pod's sockets is missing                  | fail: the node is wrong                       |
+| the bridge is there with a datapath other than netdev          | fail: never flipped                           |
+| an OVS port of that name is not ours                           | fail: never touched                           |
+| a directory lies at the socket's path                          | fail                                          |
+| IPAM was not asked yet                                         | RESERVE_ADDRESSES                             |
+| APPLICATION listens: a dead socket or no socket lies there, OVS is not connected | REMOVE_STALE_SOCKET         |
+| no OVS port, and vswitchd has not seen the removal of the last | AWAIT_REMOVAL                                 |
+| no OVS port                                                    | PLUG                                          |
+| OVS port with another type, path, bridge, MAC or VLAN          | UNPLUG                                        |
+| the Interface has an error, or ofport -1                       | fail with OVS's own words                     |
+| vswitchd has not dealt with the port                           | AWAIT_PORT                                    |
+| OVS listens: a socket at `ovs_vhu_path`                        | TAKE_SOCKET (rename over the pod's name)      |
+| OVS listens: no living socket at the pod's name                | AWAIT_SOCKET                                  |
+| owner marks missing                                            | WRITE_MARKS                                   |
+| the pod's files missing or different                           | WRITE_FILES                                   |
+| otherwise                                                      | None: it is attached                          |
+
+On the way to *absent*: the pod's files, the OVS port (if it is ours), the sockets, the addresses, the journal's entry.
+While OVSDB cannot be asked this fails with Retry; the entry stays *leaving* and is finished when OVSDB is back.
+"""
+
+import enum
+
+import msgspec
+
+from podvif import errors, names
+from podvif.errors import PodvifError, Refused, Retry
+from podvif.model import Attachment, Goal, Listener, Pod, Seen, SeenPort, SocketFile, Vif
+
+OVS_TYPE = {Listener.OVS: "dpdkvhostuser", Listener.APPLICATION: "dpdkvhostuserclient"}
+"""OVS names its own side: it is the client where the application listens (os-vif vif_plug_ovs/ovs.py)."""
+
+
+class Step(enum.Enum):
+    """One idempotent act, or one wait, at the rim."""
+
+    RESERVE_ADDRESSES = "reserve addresses"
+    REMOVE_STALE_SOCKET = "remove stale socket"
+    PLUG = "plug"
+    UNPLUG = "unplug"
+    AWAIT_REMOVAL = "wait for vswitchd to let go of the former port"
+    AWAIT_PORT = "wait for vswitchd to take the port"
+    TAKE_SOCKET = "take socket"
+    AWAIT_SOCKET = "wait for the socket of vswitchd"
+    WRITE_MARKS = "write owner marks"
+    WRITE_FILES = "write the pod's files"
+    REMOVE_FILES = "remove the pod's files"
+    REMOVE_SOCKETS = "remove sockets"
+    RELEASE_ADDRESSES = "release addresses"
+    FORGET = "forget"
+
+
+class Fail(msgspec.Struct, frozen=True):
+    """No step leads on from here; `error` says why and what to do."""
+
+    error: PodvifError
+
+
+class Want(msgspec.Struct, frozen=True):
+    """What shall be.
+
+    Attributes:
+        attachment: whose.
+        goal: `LEAVING` means absent; the other two mean attached.
+        vif: the port; of an absent one only the names count.
+        pod: goes into the owner marks.
+        reserve: the network has an IPAM plugin.
+    """
+
+    attachment: Attachment
+    goal: Goal
+    vif: Vif
+    pod: Pod = Pod()
+    reserve: bool = False
+
+
+def next_step(want: Want, seen: Seen) -> Step | Fail | None:
+    """The next thing to do for one vhost-user attachment, or None when it is as wanted."""
+    if want.goal is Goal.LEAVING:
+        return _toward_absent(want, seen)
+    return _precondition(want, seen) or _toward_attached(want, seen)
+
+
+def _precondition(want: Want, seen: Seen) -> Fail | None:
+    vif = want.vif
+    if seen.switch_trouble:
+        return Fail(Retry(seen.switch_trouble, "start ovsdb-server, or mend [vif_plug_ovs] ovsdb_connection"))
+    if not seen.directory:
+        directory = vif.socket.rpartition("/")[0]
+        return Fail(
+            Refused(
+                f"the directory of the pods' sockets {directory} is missing",
+                "make it, or mend [vhostuser] mount_point",
+                code=errors.IO_FAILURE,
+            )
+        )
+    if seen.bridge_datapath not in {None, "netdev"}:
+        return Fail(
+            Refused(
+                f"bridge {vif.bridge} has the datapath {seen.bridge_datapath!r}: vhost-user ports need netdev",
+                "name another bridge; podvif never changes the datapath of one",
+            )
+        )
+    if seen.port and not is_ours(want, seen.port):
+        return Fail(
+            Refused(
+                f"OVS port {vif.name} is there and is not podvif's",
+                f"look at it with: ovs-vsctl list Interface {vif.name}",
+            )
+        )
+    if SocketFile.DIRECTORY in {seen.pod_socket, seen.ovs_socket}:
+        path = vif.socket if seen.pod_socket is SocketFile.DIRECTORY else vif.ovs_socket
+        return Fail(Refused(f"a directory lies at {path}", "remove it", code=errors.IO_FAILURE))
+    return None
+
+
+def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
+    vif, port = want.vif, seen.port
+    if want.reserve and seen.addresses is None:
+        return Step.RESERVE_ADDRESSES
+    if _stale(want, seen):
+        return Step.REMOVE_STALE_SOCKET
+    if port is None:
+        return Step.PLUG if seen.settled else Step.AWAIT_REMOVAL
+    if why_not_port(vif, port):
+        return Step.UNPLUG
+    if port.error or port.ofport == -1:
+        words = port.error or "it could not be opened (ofport -1)"
+        return Fail(
+            Refused(
+                f"Open vSwitch refused port {vif.name} on bridge {vif.bridge}: {words}",
+                "ovs-vswitchd's log says more",
+                code=errors.IO_FAILURE,
+            )
+        )
+    if port.ofport is None:
+        return Step.AWAIT_PORT
+    if vif.listener is Listener.OVS:
+        if seen.ovs_socket is SocketFile.BOUND:
+            return Step.TAKE_SOCKET
+        if seen.pod_socket is not SocketFile.BOUND:
+            return Step.AWAIT_SOCKET
+    if marks_missing(want, port):
+        return Step.WRITE_MARKS
+    if not seen.files_current:
+        return Step.WRITE_FILES
+    return None
+
+
+def _stale(want: Want, seen: Seen) -> bool:
+    if want.vif.listener is Listener.APPLICATION:
+        # The application's bind fails on any file there; OVS being connected means that somebody is behind it after all.
+        dead = seen.pod_socket in {SocketFile.DEAD, SocketFile.OTHER}
+        return dead and not (seen.port and seen.port.status.get("status") == "connected")
+    # A name that OVS is going to bind to.  With a port standing it is vswitchd's own and a matter of recovery.
+    return seen.port is None and seen.ovs_socket in {SocketFile.DEAD, SocketFile.OTHER}
+
+
+def _toward_absent(want: Want, seen: Seen) -> Step | Fail | None:
+    if seen.files_present:
+        return Step.REMOVE_FILES
+    if seen.switch_trouble:
+        return Fail(Retry(seen.switch_trouble, "the rest is removed as soon as OVSDB can be reached"))
+    if seen.port and is_ours(want, seen.port):
+        return Step.UNPLUG
+    # A socket of a foreign port (a VM's) under our name is not ours to remove either.
+    if seen.port is None and _removable_sockets(seen):
+        return Step.REMOVE_SOCKETS
+    if seen.addresses_held:
+        return Step.RELEASE_ADDRESSES
+    if seen.journalled:
+        return Step.FORGET
+    return None
+
+
+def _removable_sockets(seen: Seen) -> bool:
+    # The port is gone, so whatever lies at the pod's name is left over.  At ovs_vhu_path vswitchd removes its own file in
+    # its next round; only what a dead vswitchd left there is ours to remove.
+    at_pod = seen.pod_socket not in {SocketFile.ABSENT, SocketFile.DIRECTORY}
+    return at_pod or seen.ovs_socket is SocketFile.DEAD
+
+
+def is_ours(want: Want, port: SeenPort) -> bool:
+    """Whether the OVS port was made for this attachment: by its port id, or by our marks."""
+    ids = port.external_ids
+    return ids.get("iface-id") == want.vif.port_id or (
+        ids.get(names.MARK_CONTAINER) == want.attachment.container_id
+        and ids.get(names.MARK_IFNAME) == want.attachment.ifname
+    )
+
+
+def marks_missing(want: Want, port: SeenPort) -> bool:
+    """Whether the Interface lacks an owner mark of ours."""
+    wanted = names.marks(want.attachment, str(want.pod))
+    return any(port.external_ids.get(key) != value for key, value in wanted.items())
+
+
+def why_not_port(vif: Vif, port: SeenPort) -> str | None:
+    """In which way an OVS port of ours is not the wanted one, or None when it is."""
+    path = vif.socket if vif.listener is Listener.APPLICATION else None
+    compared = (
+        ("type", port.type, OVS_TYPE[vif.listener]),
+        ("vhost-server-path", port.vhost_server_path, path),
+        ("bridge", port.bridge, vif.bridge),
+        ("iface-id", port.external_ids.get("iface-id"), vif.port_id),
+        ("attached-mac", port.external_ids.get("attached-mac"), vif.mac),
+        ("VLAN", port.tag, vif.vlan),
+        ("mtu_request", port.mtu_request, vif.mtu),
+    )
+    for what, has, wants in compared:
+        if has != wants:
+            return f"OVS port {vif.name} has {what} {has}, wanted is {wants}"
+    return None
+
+
+def why_not_attached(want: Want, seen: Seen) -> str | None:
+    """CHECK's answer: what is not as it should be, or None when all is."""
+    step = next_step(want, seen)
+    match step:
+        case None:
+            return None
+        case Fail(error=error):
+            return error.message
+        case Step.PLUG:
+            return f"OVS port {want.vif.name} is missing"
+        case Step.UNPLUG if seen.port:
+            return why_not_port(want.vif, seen.port)
+        case Step.AWAIT_SOCKET:
+            return f"the socket {want.vif.socket} is missing or dead, and vswitchd has made no new one"
+        case Step.TAKE_SOCKET:
+            return f"the socket of {want.vif.name} lies at {want.vif.ovs_socket} and not in the pod's directory"
+        case Step.REMOVE_STALE_SOCKET:
+            return f"a dead socket lies at {want.vif.socket}: the application cannot listen there"
+        case _:
+            return f"podvif still has to {step.value} for {want.attachment}"

@@ -1,0 +1,1 @@
+"""The host: files, sockets and namespaces of this machine."""

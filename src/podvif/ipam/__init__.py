@@ -1,0 +1,1 @@
+"""IPAM: any CNI plugin that gives addresses."""

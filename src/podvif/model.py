@@ -1,0 +1,245 @@
+"""The vocabulary: frozen values that every part of podvif speaks in.
+
+Law: a value here has one meaning and one unit, is immutable, and does nothing.  `SocketDir` and `SocketPath` are types of
+their own because one string with both meanings is how Kuryr's client mode came to fail.
+"""
+
+import enum
+from typing import Any, NewType
+
+import msgspec
+
+SocketDir = NewType("SocketDir", str)
+"""A directory that holds sockets, absolute."""
+
+SocketPath = NewType("SocketPath", str)
+"""One socket's file, absolute; at most `names.SUN_PATH_MAX` bytes."""
+
+
+class Listener(enum.Enum):
+    """Who creates the vhost-user socket and listens on it.
+
+    Neutron, os-vif and the specification name the mode of the *application*: their "client" is `OVS` here, their "server"
+    is `APPLICATION`.  Open vSwitch names its own side, the other way round.  `podvif.core.translate` is where the words
+    change.
+    """
+
+    OVS = "ovs"
+    APPLICATION = "application"
+
+
+class Goal(enum.Enum):
+    """What the journal says an attachment is on its way to."""
+
+    ATTACHING = "attaching"
+    """ADD has begun and has not answered: if the daemon dies now the runtime has an error, so this goes to absent."""
+    ATTACHED = "attached"
+    """ADD has succeeded."""
+    LEAVING = "leaving"
+    """DEL has begun and is not finished."""
+
+
+class Attachment(msgspec.Struct, frozen=True, order=True):
+    """One interface of one sandbox: the unit of ADD, CHECK, DEL and GC (CNI SPEC.md, "GC")."""
+
+    container_id: str
+    ifname: str
+
+    def __str__(self) -> str:
+        return f"{self.container_id}:{self.ifname}"
+
+
+class Vif(msgspec.Struct, frozen=True):
+    """A vhost-user port as it shall stand on this node.
+
+    Attributes:
+        port_id: UUID, the Interface's iface-id in OVSDB.
+        name: the OVS port's name, `vhu` and the first 11 characters of the port id (os-vif's rule).
+        mac: of the application's end, lower case with colons.
+        mtu: bytes of layer 3.
+        bridge: name of the OVS bridge, datapath netdev.
+        listener: who creates the socket.
+        socket: where the application finds or makes it (in the pod's directory).
+        ovs_socket: where OVS makes it when OVS listens.
+        queues: queue pairs; the application asks for them, OVS follows.
+        vlan: access VLAN (Port tag), or None for untagged.
+    """
+
+    port_id: str
+    name: str
+    mac: str
+    mtu: int
+    bridge: str
+    listener: Listener
+    socket: SocketPath
+    ovs_socket: SocketPath
+    queues: int = 1
+    vlan: int | None = None
+
+
+class Address(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One address of an interface: CIDR, and the gateway of its subnet if there is one."""
+
+    address: str
+    gateway: str | None = None
+
+
+class Route(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A route as CNI 1.1 has it; `dst` is a CIDR, `gw` an address."""
+
+    dst: str
+    gw: str | None = None
+    mtu: int | None = None
+    advmss: int | None = None
+    priority: int | None = None
+    table: int | None = None
+    scope: int | None = None
+
+
+class Dns(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Resolver settings, all optional (CNI SPEC.md section 5, "dns")."""
+
+    nameservers: tuple[str, ...] = ()
+    domain: str | None = None
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What IPAM gave an attachment; empty when the network has no IPAM."""
+
+    ips: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    dns: Dns = Dns()
+
+
+class Pod(msgspec.Struct, frozen=True):
+    """The pod as the runtime named it in CNI_ARGS; empty strings where it did not (cri-dockerd sends no uid)."""
+
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.name else ""
+
+
+class IpamCall(msgspec.Struct, frozen=True):
+    """What it takes to call a network's IPAM plugin again when nothing but the journal is left.
+
+    Attributes:
+        config: the whole network configuration, as the plugin gets it on stdin.
+        path: directories to find the plugin in (CNI_PATH).
+        netns: CNI_NETNS of the ADD.
+        args: CNI_ARGS of the ADD, unparsed.
+        requested: the addresses that somebody asked for; IPAM has to give them.
+    """
+
+    config: dict[str, Any]
+    path: tuple[str, ...]
+    netns: str
+    args: str
+    requested: tuple[str, ...] = ()
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What we intend for one attachment: the journal's record.
+
+    Attributes:
+        attachment: the key.
+        network: name of the CNI network.
+        goal: where the attachment is going.
+        vif: the port that shall stand.
+        netns: path of the sandbox's network namespace, as CNI_NETNS had it.
+        netns_inode: its inode, to tell a namespace from another one under the same path; 0 if unknown.
+        pod: for people.
+        ipam: how to call IPAM, while an address may be held; None when the network has no IPAM or all was released.
+        addresses: what IPAM gave; None until it answered.
+        created: seconds since the epoch.
+    """
+
+    attachment: Attachment
+    network: str
+    goal: Goal
+    vif: Vif
+    netns: str = ""
+    netns_inode: int = 0
+    pod: Pod = Pod()
+    ipam: IpamCall | None = None
+    addresses: Addresses | None = None
+    created: float = 0.0
+
+
+class SocketFile(enum.Enum):
+    """What lies at a socket's path."""
+
+    ABSENT = "absent"
+    BOUND = "bound"
+    """A socket that some process is bound to."""
+    DEAD = "dead"
+    """A socket that nobody is bound to: its process has ended."""
+    OTHER = "other"
+    """Something that is no socket: a file, a link, a FIFO."""
+    DIRECTORY = "directory"
+
+
+class SeenPort(msgspec.Struct, frozen=True):
+    """An OVS port and its Interface row, as read from OVSDB.
+
+    `ofport` is None until vswitchd has dealt with the row and -1 when it could not; `error` is vswitchd's own sentence.
+    """
+
+    name: str
+    bridge: str | None
+    type: str
+    external_ids: dict[str, str]
+    vhost_server_path: str | None = None
+    ofport: int | None = None
+    error: str | None = None
+    mtu_request: int | None = None
+    tag: int | None = None
+    link_up: bool = False
+    status: dict[str, str] = {}
+
+
+class SwitchFacts(msgspec.Struct, frozen=True):
+    """The Open_vSwitch row: what this switch is, and how far vswitchd has come with the configuration."""
+
+    dpdk_initialized: bool = False
+    iface_types: frozenset[str] = frozenset()
+    ovs_version: str = ""
+    dpdk_version: str = ""
+    next_cfg: int = 0
+    cur_cfg: int = 0
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The facts about one attachment, each observed from its owner just now.
+
+    Attributes:
+        switch_trouble: why OVSDB cannot be asked, or None when it can; the port facts below count only then.
+        directory: the directory of the pod's sockets exists.
+        bridge_datapath: datapath_type of the wanted bridge, None when there is no such bridge.
+        port: the OVS port of the wanted name.
+        settled: vswitchd has seen the removal of the last OVS port of that name.
+        pod_socket: what lies at `vif.socket`.
+        ovs_socket: what lies at `vif.ovs_socket`.
+        addresses: what IPAM gave, None when it was not asked yet.
+        addresses_held: IPAM may hold a lease for us.
+        files_current: the pod's files say what they should.
+        files_present: at least one of the files that belong to this attachment is there.
+        journalled: the journal has an entry.
+    """
+
+    switch_trouble: str | None
+    directory: bool
+    bridge_datapath: str | None
+    port: SeenPort | None
+    settled: bool
+    pod_socket: SocketFile
+    ovs_socket: SocketFile
+    addresses: Addresses | None
+    addresses_held: bool
+    files_current: bool
+    files_present: bool
+    journalled: bool

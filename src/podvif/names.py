@@ -1,0 +1,74 @@
+"""Every name and path that podvif derives, in one place.
+
+Law: all of them are functions of the attachment and the settings alone, so that DEL, recovery and a person with a shell
+find what ADD made even when every record of it is lost.
+"""
+
+import hashlib
+import uuid
+
+from podvif.model import Attachment, SocketDir, SocketPath
+
+SUN_PATH_MAX = 107
+"""Longest path of a Unix socket in bytes: sun_path has 108 with the closing zero (unix(7)); DPDK cuts longer ones silently."""
+
+VIF_NAME_LENGTH = 14
+"""os-vif's NIC_NAME_LEN: `vhu` and 11 characters of the port id."""
+
+CONTAINER_ID_MAX = 200
+"""Bytes; a file name of 255 has to hold the container id, the interface name and a suffix."""
+
+MARK_CONTAINER = "podvif-container-id"
+MARK_IFNAME = "podvif-ifname"
+MARK_POD = "podvif-pod"
+
+_PORTS = uuid.UUID("6a0f9f2e-6d0a-5a57-9d7e-2b1f6f3c7a41")
+"""Namespace of our UUIDv5 port ids; it must never change, or a new daemon would not find the ports of the old one."""
+
+
+def port_id(attachment: Attachment) -> str:
+    """The port id of a standalone attachment: UUIDv5 of container id and ifname, so that a repeat finds its own port."""
+    return str(uuid.uuid5(_PORTS, f"{attachment.container_id}/{attachment.ifname}"))
+
+
+def mac(attachment: Attachment) -> str:
+    """A MAC that is stable per attachment: unicast and locally administered (IEEE 802, section 8.2.2)."""
+    digest = hashlib.sha256(f"mac/{attachment.container_id}/{attachment.ifname}".encode()).digest()
+    first = digest[0] & 0b11111100 | 0b00000010
+    return ":".join(f"{octet:02x}" for octet in (first, *digest[1:6]))
+
+
+def vif_name(port: str) -> str:
+    """The OVS port's name, and the file name of its socket: os-vif's rule, the specification's `vhu9c9cc8f5-88`."""
+    return f"vhu{port}"[:VIF_NAME_LENGTH]
+
+
+def socket_path(directory: SocketDir, name: str) -> SocketPath:
+    """The socket called `name` in `directory`."""
+    return SocketPath(f"{directory.rstrip('/')}/{name}")
+
+
+def attachment_file(attachment: Attachment) -> str:
+    """Name of the specification's configuration file for the application."""
+    return f"{attachment.container_id}-{attachment.ifname}"
+
+
+def sandbox_json(container_id: str) -> str:
+    """Name of the JSON file with all interfaces of a sandbox."""
+    return f"{container_id}.json"
+
+
+def sandbox_env(container_id: str) -> str:
+    """Name of the shell file with all interfaces of a sandbox."""
+    return f"{container_id}.env"
+
+
+def journal_file(attachment: Attachment) -> str:
+    """Name of the journal's file: a colon can stand in neither part, so no two attachments share one."""
+    return f"{attachment.container_id}:{attachment.ifname}.json"
+
+
+def marks(attachment: Attachment, pod: str) -> dict[str, str]:
+    """The external_ids by which people and recovery know our Interface rows."""
+    owner = {MARK_CONTAINER: attachment.container_id, MARK_IFNAME: attachment.ifname}
+    return owner | {MARK_POD: pod} if pod else owner

@@ -1,0 +1,1 @@
+"""The node daemon: composes the adapters, serves the CNI plugin."""

@@ -1,0 +1,109 @@
+"""The journal: what we intend for each attachment, one file each.
+
+Law: a file is written before the first act for an attachment and removed after the last, atomically (temp file and rename).
+There is no fsync: a host that loses power loses its sandboxes too, and rows left over are found by our marks.  This
+process is the only writer, so what was read at start is what is on the disk.
+"""
+
+import logging
+import os
+
+import msgspec
+
+from podvif import errors, names
+from podvif.errors import Refused, Retry
+from podvif.host import files
+from podvif.model import Attachment, Entry, Goal
+
+_LOG = logging.getLogger(__name__)
+
+
+class Journal:
+    """The node's attachments by key."""
+
+    def __init__(self, state_dir: str) -> None:
+        """Open the journal below `state_dir`, making what is missing, and read it.
+
+        A file that cannot be understood is set aside as NAME.unreadable and said in the log: one bad file must not keep
+        the others from being served.
+
+        Raises:
+            Refused: the directory cannot be made or read.
+        """
+        self._directory = f"{state_dir.rstrip('/')}/attachments"
+        self._entries: dict[Attachment, Entry] = {}
+        self._encoder = msgspec.json.Encoder()
+        try:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)  # noqa: PTH103
+            found = sorted(os.listdir(self._directory))  # noqa: PTH208
+        except OSError as error:
+            raise Refused(
+                f"[node] state_dir {state_dir} cannot be used: {error.strerror}",
+                "it has to be a directory that root can write to",
+                code=errors.IO_FAILURE,
+            ) from error
+        for name in found:
+            self._load(name)
+
+    def _load(self, name: str) -> None:
+        if name.startswith("."):
+            files.remove(self._directory, [name])  # a text that had not got its name when the daemon was killed
+            return
+        if not name.endswith(".json"):
+            return
+        text = files.read_text(self._directory, name)
+        try:
+            entry = msgspec.json.decode(text or "", type=Entry)
+            if names.journal_file(entry.attachment) != name:
+                raise msgspec.ValidationError(f"it is the entry of {entry.attachment}")
+        except msgspec.MsgspecError as error:
+            _LOG.error("journal file %s/%s is not readable and is set aside: %s", self._directory, name, error)
+            files.move(f"{self._directory}/{name}", f"{self._directory}/{name}.unreadable")
+            return
+        self._entries[entry.attachment] = entry
+
+    def get(self, attachment: Attachment) -> Entry | None:
+        """The entry of an attachment."""
+        return self._entries.get(attachment)
+
+    def all(self) -> list[Entry]:
+        """Every entry, in the order of their ADD."""
+        return sorted(self._entries.values(), key=lambda entry: (entry.created, entry.attachment))
+
+    def of_sandbox(self, container_id: str) -> list[Entry]:
+        """The entries of one sandbox that are not leaving, in the order of their ADD."""
+        found = [
+            entry
+            for entry in self._entries.values()
+            if entry.attachment.container_id == container_id and entry.goal is not Goal.LEAVING
+        ]
+        return sorted(found, key=lambda entry: (entry.created, entry.attachment))
+
+    def put(self, entry: Entry) -> None:
+        """Write an entry.
+
+        Raises:
+            Retry: the disk is full or fails; the entry that was there before stands.
+        """
+        name = names.journal_file(entry.attachment)
+        files.write_texts(self._directory, {name: self._encoder.encode(entry).decode()}, mode=0o600)
+        self._entries[entry.attachment] = entry
+
+    def mark(self, entry: Entry) -> None:
+        """Write an entry if that is possible, and go on with it if not: what leaves has to leave on a full disk too."""
+        try:
+            self.put(entry)
+        except (Retry, Refused) as error:
+            _LOG.warning(
+                "%s is %s and the journal cannot be told: %s", entry.attachment, entry.goal.value, error.message
+            )
+            self.remember(entry)
+
+    def remember(self, entry: Entry) -> None:
+        """Change an entry in memory alone: for what need not be known after a crash, since it is done again then."""
+        self._entries[entry.attachment] = entry
+
+    def remove(self, attachment: Attachment) -> None:
+        """Forget an attachment; forgotten already is fine."""
+        files.remove(self._directory, [names.journal_file(attachment)])
+        self._entries.pop(attachment, None)

@@ -1,0 +1,51 @@
+"""Log lines: standard error, for people or for collectors, each with what it is about.
+
+Law: the facts of the request that runs (verb, container id, ifname, pod) are added to every line by one filter, so that no
+call has to hand them down.
+"""
+
+import contextvars
+import logging
+import sys
+from collections.abc import Mapping
+
+CONTEXT: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("context", default={})  # noqa: B039  never mutated
+
+_FIELDS = ("verb", "container_id", "ifname", "pod", "port", "traceparent", "code", "error", "steps")
+
+
+class _Context(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the running request's facts to the record."""
+        for key, value in CONTEXT.get().items():
+            setattr(record, key, value)
+        return True
+
+
+class _Console(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """The sentence, then the facts as key=value."""
+        return "  ".join([super().format(record), *_facts(record)])
+
+
+def _facts(record: logging.LogRecord) -> list[str]:
+    found = [(key, getattr(record, key, None)) for key in _FIELDS]
+    return [f"{key}={value if isinstance(value, int) else repr(value)}" for key, value in found if value]
+
+
+def setup(form: str) -> None:
+    """Send every record of INFO and above to standard error, as `console` or `json`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Context())
+    if form == "json":
+        from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415  only where it is asked for
+
+        handler.setFormatter(
+            JsonFormatter(
+                "%(asctime)s %(levelname)s %(name)s %(message)s",
+                rename_fields={"asctime": "time", "levelname": "level"},
+            )
+        )
+    else:
+        handler.setFormatter(_Console("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,0 +1,125 @@
+"""`podvif node`: the daemon, from configuration to its end.
+
+Law: READY=1 is said when requests are answered, and never later than OVSDB: a node without a switch answers too, with what
+is missing.  SIGTERM lets the running verbs finish.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from podvif import errors
+from podvif.errors import Refused
+from podvif.host import systemd
+from podvif.ipam.delegate import Delegate
+from podvif.node import log, report
+from podvif.node.journal import Journal
+from podvif.node.readiness import Readiness
+from podvif.node.recover import Recovery
+from podvif.node.server import Server
+from podvif.node.verbs import Verbs
+from podvif.node.vhostuser import VIFVHostUserDriver
+from podvif.ovs.switch import Switch
+from podvif.settings import Settings, load
+
+_LOG = logging.getLogger(__name__)
+
+
+def run(files: Sequence[str]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        Refused: the configuration or the node's directories cannot be used.
+    """
+    settings = load(files)
+    log.setup(settings.log_format)
+    if "eventlet" in sys.modules:
+        raise Refused(
+            "eventlet is loaded: it changes threads and sockets under podvif",
+            "uninstall it; requirements/node.txt is the set without it",
+        )
+    with _only_one(settings.state_dir):
+        asyncio.run(_serve(settings))
+
+
+@contextlib.contextmanager
+def _only_one(state_dir: str) -> Any:
+    """Hold the state directory: two daemons with one journal would each undo what the other does."""
+    path = f"{state_dir.rstrip('/')}/lock"
+    try:
+        os.makedirs(state_dir, mode=0o700, exist_ok=True)  # noqa: PTH103
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused(
+            f"[node] state_dir {state_dir} cannot be used: {error.strerror}",
+            "it has to be a directory that root can write to",
+            code=errors.IO_FAILURE,
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(
+                f"another podvif node uses [node] state_dir {state_dir}", "stop it first, or choose another directory"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _serve(settings: Settings) -> None:
+    switch = Switch(settings.ovsdb_connection)
+    journal = Journal(settings.state_dir)
+    delegate = Delegate(settings.ipam_timeout)
+    driver = VIFVHostUserDriver(switch, journal, delegate, settings)
+    readiness = Readiness(switch, settings)
+    verbs = Verbs(settings, journal, driver, delegate, readiness)
+    server = Server(settings.cni_socket, verbs, {"status": lambda: report.status(journal, switch, driver)})
+    recovery = Recovery(journal, verbs)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def recover() -> None:
+        task = asyncio.ensure_future(recovery.run())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    switch.on_connect(recover)
+    _make_mount_point(settings.mount_point)
+    await server.start()
+    stop = _stop_event()
+    await switch.connect()
+    if reason := await readiness.why_not():
+        _LOG.warning("this node cannot serve an ADD yet: %s", reason)
+    connecting = asyncio.ensure_future(switch.keep_connected())
+    _LOG.info("ready: %d attachments in the journal, listening on %s", len(journal.all()), settings.cni_socket)
+    systemd.notify("READY=1")
+    await stop.wait()
+    systemd.notify("STOPPING=1")
+    _LOG.info("stopping: running verbs are finished first")
+    connecting.cancel()
+    await server.stop()
+    for task in tasks:
+        task.cancel()
+    await switch.close()
+
+
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _make_mount_point(path: str) -> None:
+    """Make the pods' directory at start, as after a boot: /run is empty then, and pods mount it as an existing one."""
+    try:
+        os.makedirs(path, mode=0o755, exist_ok=True)  # noqa: PTH103
+    except OSError as error:
+        _LOG.error("[vhostuser] mount_point %s cannot be made: %s", path, error.strerror)

@@ -1,0 +1,68 @@
+"""Whether this node can serve an ADD: STATUS's question.
+
+Law: it looks at what every ADD needs, within a second, and answers with the first reason why not in one sentence.
+"""
+
+import asyncio
+from typing import Protocol
+
+from podvif.host import files
+from podvif.model import SwitchFacts
+from podvif.settings import Settings
+
+_SECONDS = 0.8  # STATUS has to answer within 1 s, the plugin's own time included
+_TYPES = frozenset({"dpdkvhostuser", "dpdkvhostuserclient"})
+
+
+class Switch(Protocol):
+    """What readiness needs of Open vSwitch (`podvif.ovs.switch.Switch`)."""
+
+    async def connect(self) -> str | None:
+        """Connect if that has not succeeded yet; why not, or None."""
+
+    def trouble(self) -> str | None:
+        """Why OVSDB cannot be asked, None when it can."""
+
+    def facts(self) -> SwitchFacts:
+        """The switch's own row."""
+
+
+class Readiness:
+    """The preconditions of this node."""
+
+    def __init__(self, switch: Switch, settings: Settings) -> None:
+        """Take what is looked at."""
+        self._switch = switch
+        self._settings = settings
+
+    def switch_trouble(self) -> str | None:
+        """Why OVSDB cannot be asked, as far as is known without asking."""
+        return self._switch.trouble()
+
+    async def connect(self) -> None:
+        """Give a connection that has not been made yet one more try, for a short time."""
+        try:
+            async with asyncio.timeout(_SECONDS):
+                await self._switch.connect()
+        except TimeoutError:
+            return
+
+    async def why_not(self) -> str | None:
+        """The first reason why no vhost-user port can be made, or None."""
+        if self._switch.trouble():
+            await self.connect()
+        return self._switch.trouble() or self._why_not_dpdk() or self.why_not_directories()
+
+    def _why_not_dpdk(self) -> str | None:
+        facts = self._switch.facts()
+        if not facts.dpdk_initialized:
+            return "DPDK is not initialized in ovs-vswitchd (other_config:dpdk-init, hugepages; see its log)"
+        if missing := _TYPES - facts.iface_types:
+            return (
+                f"ovs-vswitchd does not know the interface type {', '.join(sorted(missing))}: it is not built with DPDK"
+            )
+        return None
+
+    def why_not_directories(self) -> str | None:
+        """Why a socket could not be moved from ovs_vhu_path to mount_point: tried, with a file."""
+        return files.why_not_movable(self._settings.ovs_vhu_path, self._settings.mount_point)

@@ -1,0 +1,216 @@
+"""The socket that the CNI plugin speaks to: one frame in, one frame out.
+
+Law: a frame is a length (4 bytes, big endian) and as many bytes of JSON, so that neither side can take a piece for the
+whole.  Whatever happens to a request, it is answered with a document; the only place where an unforeseen exception is
+caught is here.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from podvif import errors, names
+from podvif.core import cni
+from podvif.errors import PodvifError, Refused
+from podvif.node.log import CONTEXT
+from podvif.node.verbs import Verbs
+
+_LOG = logging.getLogger(__name__)
+_LENGTH = struct.Struct(">I")
+FRAME_MAX = 16 << 20
+_BACKLOG = 1024
+
+
+class _Frame(msgspec.Struct):
+    """What a client sends: a CNI call, or a query of the command line."""
+
+    shim: str = ""
+    env: dict[str, str] = {}
+    stdin: bytes = b""
+    query: str = ""
+
+
+class _Reply(msgspec.Struct):
+    code: int
+    stdout: str
+
+
+class Server:
+    """Serves the CNI plugin and the command line."""
+
+    def __init__(self, path: str, verbs: Verbs, queries: dict[str, Callable[[], Awaitable[dict[str, Any]]]]) -> None:
+        """Take the socket's path and who answers."""
+        self._path = path
+        self._verbs = verbs
+        self._queries = queries
+        self._reading: set[asyncio.Task[bytes | None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            Refused: a living daemon listens there, or the directory cannot be used.
+        """
+        directory = os.path.dirname(self._path)  # noqa: PTH120
+        try:
+            os.makedirs(directory, mode=0o755, exist_ok=True)  # noqa: PTH103
+            _remove_stale(self._path)
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            listener.setblocking(False)  # noqa: FBT003  the standard library's signature
+            # fchmod before bind: the file never has other rights, whatever the umask.
+            os.fchmod(listener.fileno(), 0o600)
+            listener.bind(self._path)
+            os.chmod(self._path, 0o600)  # noqa: PTH101
+        except OSError as error:
+            raise Refused(
+                f"[node] cni_socket {self._path} cannot be made: {error.strerror}",
+                "look at its directory",
+                code=errors.IO_FAILURE,
+            ) from error
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, backlog=_BACKLOG)
+
+    async def stop(self) -> None:
+        """Take no more requests, and wait for the ones that run."""
+        if self._server is not None:
+            self._server.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)  # noqa: PTH108
+        for task in self._reading:
+            task.cancel()
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(_read(reader))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+        try:
+            frame = await task
+            if frame is not None:
+                self._track(asyncio.current_task())
+                reply = await self._answer(frame)
+                data = msgspec.json.encode(reply)
+                writer.write(_LENGTH.pack(len(data)) + data)
+                await writer.drain()
+        except ConnectionError:
+            _LOG.info("a client went away before its answer")
+        except asyncio.CancelledError:
+            _LOG.info("a client had not sent its request when the daemon was stopped")
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    def _track(self, task: asyncio.Task[Any] | None) -> None:
+        if task is not None:
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _answer(self, data: bytes) -> _Reply:
+        try:
+            frame = msgspec.json.decode(data, type=_Frame)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return _failed(
+                Refused(f"the CNI plugin sent no request: {error}", code=errors.DECODING_FAILURE), cni.NEWEST_VERSION
+            )
+        if frame.query:
+            return await self._query(frame.query)
+        return await self._call(frame)
+
+    async def _query(self, name: str) -> _Reply:
+        if name not in self._queries:
+            return _failed(Refused(f"the daemon has no answer to {name!r}"), cni.NEWEST_VERSION)
+        try:
+            return _Reply(0, msgspec.json.encode(await self._queries[name]()).decode())
+        except PodvifError as error:
+            return _failed(error, cni.NEWEST_VERSION)
+
+    async def _call(self, frame: _Frame) -> _Reply:
+        began = time.monotonic()
+        context = {
+            "verb": frame.env.get("CNI_COMMAND", ""),
+            "container_id": frame.env.get("CNI_CONTAINERID", ""),
+            "ifname": frame.env.get("CNI_IFNAME", ""),
+            "traceparent": frame.env.get("TRACEPARENT", ""),
+        }
+        CONTEXT.set({key: value for key, value in context.items() if value})
+        try:
+            request = cni.parse_request(frame.env, frame.stdin)
+            CONTEXT.set({**CONTEXT.get(), **_about(request)})
+            answer, steps = await self._verbs.answer(request)
+        except PodvifError as error:
+            _log(began, "failed", logging.WARNING, error=error.message, code=error.code)
+            return _failed(error, cni.answer_version(frame.stdin))
+        except Exception as error:  # noqa: BLE001  the one place: the runtime gets a document whatever happens
+            _LOG.exception("unforeseen")
+            _log(began, "failed", logging.ERROR, error=repr(error), code=errors.INTERNAL)
+            return _failed(error, cni.answer_version(frame.stdin))
+        _log(began, "ok", logging.INFO, steps=[step.value for step in steps])
+        return _Reply(0, "" if answer is None else msgspec.json.encode(answer).decode() + "\n")
+
+
+def _about(request: cni.Request) -> dict[str, str]:
+    if request.attachment is None:
+        return {}
+    return {"pod": str(request.pod), "port": names.vif_name(names.port_id(request.attachment))}
+
+
+def _log(began: float, result: str, level: int, **fields: Any) -> None:
+    milliseconds = round((time.monotonic() - began) * 1000, 2)
+    _LOG.log(level, "%s in %.1f ms", result, milliseconds, extra={"result": result, "ms": milliseconds, **fields})
+
+
+def _failed(error: BaseException, version: str) -> _Reply:
+    document = cni.render_error(error, version)
+    return _Reply(1, msgspec.json.encode(document).decode() + "\n")
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes | None:
+    """One frame; None when the client sends something else."""
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length > FRAME_MAX:
+            _LOG.warning("a client announced a frame of %d bytes: refused", length)
+            return None
+        return await reader.readexactly(length)
+    except asyncio.IncompleteReadError:
+        _LOG.info("a client sent less than a frame")
+        return None
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket of a dead daemon.
+
+    Connecting is a fair question here: the listener, if there is one, is a podvif that bears a client without a request.
+
+    Raises:
+        Refused: a living one listens, or no socket lies there.
+    """
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise Refused(f"[node] cni_socket {path} is there and is no socket", "remove it, or choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108
+            return
+        except OSError:
+            pass  # it is there and busy: alive
+    raise Refused(f"another podvif node listens on {path}", "stop it first, or choose another [node] cni_socket")

@@ -1,0 +1,234 @@
+"""CNI's verbs, each a sentence about `converge`.
+
+Law: ADD converges to attached, and to absent when that fails; DEL and GC converge to absent; CHECK asks whether there is
+anything left to do; STATUS looks at what every ADD needs.  None of them knows how a port is made.
+"""
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from podvif import errors
+from podvif.core import attach, cni
+from podvif.core.attach import Step, Want
+from podvif.core.cni import Command, Request
+from podvif.errors import PodvifError, Refused, Retry
+from podvif.ipam.delegate import Delegate
+from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall
+from podvif.node.converge import Locks, SupersededError, converge
+from podvif.node.journal import Journal
+from podvif.node.readiness import Readiness
+from podvif.node.sources import Standalone, same_intent
+from podvif.node.vhostuser import VIFVHostUserDriver
+from podvif.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+ABSENT_SECONDS = 30.0
+"""How long a removal may take in all; nothing in it waits for vswitchd."""
+
+_STEPS: contextvars.ContextVar[list[Step] | None] = contextvars.ContextVar("steps", default=None)
+"""The steps that the running verb has taken, for its line in the log."""
+
+
+class Verbs:
+    """Answers requests; one object for the daemon's life."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        driver: VIFVHostUserDriver,
+        delegate: Delegate,
+        readiness: Readiness,
+    ) -> None:
+        """Take the parts."""
+        self._settings = settings
+        self._journal = journal
+        self._driver = driver
+        self._delegate = delegate
+        self._readiness = readiness
+        self._source = Standalone(settings)
+        self._locks = Locks()
+        self._table: dict[Command, Callable[[Request], Awaitable[dict[str, Any] | None]]] = {
+            Command.ADD: self._add,
+            Command.CHECK: self._check,
+            Command.DEL: self._del,
+            Command.GC: self._gc,
+            Command.STATUS: self._status,
+            Command.VERSION: self._version,
+        }
+
+    async def answer(self, request: Request) -> tuple[dict[str, Any] | None, list[Step]]:
+        """What goes to stdout (None: nothing), and the steps it took.
+
+        Raises:
+            PodvifError: the verb failed.
+        """
+        taken: list[Step] = []
+        _STEPS.set(taken)
+        return await self._table[request.command](request), taken
+
+    # -- the verbs -----------------------------------------------------------------------------------------------------
+
+    async def _add(self, request: Request) -> dict[str, Any]:
+        wanted = self._source.entry(request)
+        entry = self._journal.get(wanted.attachment)
+        if entry and entry.goal is Goal.LEAVING:
+            await self.absent(entry)
+            entry = None
+        if entry and not same_intent(entry, wanted):
+            raise Refused(
+                f"{wanted.attachment} is attached with other settings", "DEL it before it is added in another way"
+            )
+        if entry is None:
+            self._journal.put(wanted)
+            entry = wanted
+        try:
+            await self.attached(entry, self._settings.add_timeout)
+            done = self._current(entry)
+            if done.goal is not Goal.ATTACHED:
+                done = msgspec.structs.replace(done, goal=Goal.ATTACHED)
+                self._journal.put(done)
+        except SupersededError:
+            raise Retry(f"{wanted.attachment} was deleted while it was being added") from None
+        except BaseException:
+            # A repeat that fails says so and leaves what stands: an application may be running on it.
+            if entry.goal is Goal.ATTACHING:
+                await asyncio.shield(self._roll_back(wanted.attachment))
+            raise
+        return cni.render_result(request, done.vif, done.addresses or Addresses())
+
+    def _current(self, entry: Entry) -> Entry:
+        found = self._journal.get(entry.attachment)
+        if found is None or found.goal is Goal.LEAVING:
+            raise SupersededError
+        return found
+
+    async def _roll_back(self, attachment: Attachment) -> None:
+        entry = self._journal.get(attachment)
+        if entry is None:
+            return
+        try:
+            await self.absent(entry)
+        except PodvifError as error:
+            _LOG.warning("%s is leaving after a failed ADD: %s", attachment, error.message)
+
+    async def _del(self, request: Request) -> None:
+        entry = self._journal.get(request.expect_attachment()) or self._source.leaving(request)
+        if request.path and entry.ipam and not entry.ipam.path:
+            entry = msgspec.structs.replace(entry, ipam=msgspec.structs.replace(entry.ipam, path=request.path))
+        try:
+            await self.absent(entry)
+        except Retry as error:
+            # The intention is written down, and nothing that the pod could see is left: CNI wants a DEL that succeeds.
+            # Only a runtime that could do better by trying again is told of the failure.
+            if not self._readiness.switch_trouble():
+                raise
+            _LOG.warning("%s is leaving, the rest follows: %s", entry.attachment, error.message)
+
+    async def _check(self, request: Request) -> None:
+        attachment = request.expect_attachment()
+        entry = self._journal.get(attachment)
+        if entry is None or entry.goal is not Goal.ATTACHED:
+            raise Refused(
+                f"{attachment} is not attached",
+                "ADD has not succeeded, or DEL has removed it",
+                code=errors.UNKNOWN_CONTAINER,
+            )
+        want = want_attached(entry)
+        seen = self._driver.observe(want)
+        reason = attach.why_not_attached(want, seen) or cni.why_not_previous(request, entry.vif)
+        if reason:
+            raise Retry(reason, "podvif mends it when it can; else recreate the pod")
+        if entry.ipam:
+            await self._delegate.check(attachment, entry.ipam, request.config["prevResult"])
+
+    async def _gc(self, request: Request) -> None:
+        valid = cni.parse_valid_attachments(request.config)
+        gone = [
+            entry for entry in self._journal.all() if entry.network == request.network and entry.attachment not in valid
+        ]
+        failures = [
+            f"{entry.attachment}: {failure}"
+            for entry, failure in zip(gone, await asyncio.gather(*map(self._collect, gone)), strict=True)
+            if failure
+        ]
+        match request.config.get("ipam"):
+            case {"type": str(name)} if name:
+                call = IpamCall(request.config, request.path, request.netns, request.raw_args)
+                try:
+                    await self._delegate.collect(call)
+                except PodvifError as error:
+                    failures.append(error.message)
+        if failures:
+            raise Retry(
+                f"GC could not remove everything: {'; '.join(failures)}", "the rest is tried again at the next GC"
+            )
+
+    async def _collect(self, entry: Entry) -> str | None:
+        try:
+            await self.absent(entry)
+        except PodvifError as error:
+            return error.message
+        return None
+
+    async def _status(self, request: Request) -> None:
+        del request
+        if reason := await self._readiness.why_not():
+            raise Retry(reason, "see the node daemon's log and `podvif status`", code=errors.NOT_AVAILABLE)
+
+    async def _version(self, request: Request) -> dict[str, Any]:
+        return cni.render_version(request.version)
+
+    # -- the two goals -------------------------------------------------------------------------------------------------
+
+    async def attached(self, entry: Entry, seconds: float) -> None:
+        """Converge to attached.
+
+        Raises:
+            SupersededError: the attachment is leaving meanwhile.
+            PodvifError: it cannot be attached.
+        """
+        want = want_attached(entry)
+
+        def wanted() -> bool:
+            found = self._journal.get(entry.attachment)
+            return found is not None and found.goal is not Goal.LEAVING
+
+        if self._readiness.switch_trouble():
+            await self._readiness.connect()
+        self._note(await converge(want, self._driver, self._locks, seconds=seconds, wanted=wanted))
+
+    async def absent(self, entry: Entry) -> None:
+        """Write down that the attachment leaves, and converge to absent.
+
+        Raises:
+            PodvifError: something is left; the entry stays *leaving*.
+        """
+        leaving = msgspec.structs.replace(self._journal.get(entry.attachment) or entry, goal=Goal.LEAVING)
+        self._journal.mark(leaving)
+        want = Want(leaving.attachment, Goal.LEAVING, leaving.vif, leaving.pod)
+
+        def wanted() -> bool:
+            found = self._journal.get(entry.attachment)
+            return found is None or found.goal is Goal.LEAVING
+
+        try:
+            self._note(await converge(want, self._driver, self._locks, seconds=ABSENT_SECONDS, wanted=wanted))
+        except SupersededError:
+            _LOG.info("%s is being added again while it leaves", entry.attachment)
+
+    def _note(self, steps: list[Step]) -> None:
+        taken = _STEPS.get()
+        if taken is not None:
+            taken.extend(steps)
+
+
+def want_attached(entry: Entry) -> Want:
+    """The goal of an entry that is, or is to be, attached."""
+    return Want(entry.attachment, Goal.ATTACHED, entry.vif, entry.pod, reserve=entry.ipam is not None)

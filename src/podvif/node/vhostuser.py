@@ -1,0 +1,260 @@
+"""VIFVHostUserDriver: observes and does one vhost-user attachment (the specification's binding driver).
+
+Law: it decides nothing.  Each fact is asked of its owner at the moment of the question; each act is idempotent and leaves
+deciding what comes next to the table in `podvif.core.attach`.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from podvif import names
+from podvif.core import podfiles, translate
+from podvif.core.attach import Step, Want
+from podvif.errors import Bug, Refused
+from podvif.host import files, inotify, netns
+from podvif.ipam.delegate import plugin_name
+from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall, Listener, Seen, SeenPort, SocketFile, Vif
+from podvif.node.journal import Journal
+from podvif.settings import Settings
+
+_OWN_NETNS = "/proc/self/ns/net"
+
+
+class Switch(Protocol):
+    """What the driver needs of Open vSwitch (`podvif.ovs.switch.Switch`)."""
+
+    def trouble(self) -> str | None:
+        """Why OVSDB cannot be asked, None when it can."""
+
+    def port(self, name: str) -> SeenPort | None:
+        """The OVS port called `name`."""
+
+    def bridge_datapath(self, bridge: str) -> str | None:
+        """The bridge's datapath type, None when there is no such bridge."""
+
+    def settled(self, name: str) -> bool:
+        """Whether vswitchd has seen our removal of the port called `name`."""
+
+    async def changed(self, name: str) -> None:
+        """Wait until something about the port called `name` has changed."""
+
+    async def plug(self, vif: Vif, marks: Mapping[str, str]) -> None:
+        """Make the port."""
+
+    async def unplug(self, vif: Vif, bridge: str) -> None:
+        """Remove the port."""
+
+    async def write_marks(self, name: str, marks: Mapping[str, str]) -> None:
+        """Write owner marks."""
+
+
+class Ipam(Protocol):
+    """What the driver needs of IPAM (`podvif.ipam.delegate.Delegate`)."""
+
+    async def add(self, attachment: Attachment, call: IpamCall) -> Addresses:
+        """Reserve addresses."""
+
+    async def remove(self, attachment: Attachment, call: IpamCall) -> None:
+        """Give back what the attachment holds."""
+
+
+class VIFVHostUserDriver:
+    """Brings switch, host, IPAM and journal together for vhost-user ports."""
+
+    def __init__(self, switch: Switch, journal: Journal, ipam: Ipam, settings: Settings) -> None:
+        """Take the parts; nothing is asked of them yet."""
+        self._switch = switch
+        self._journal = journal
+        self._ipam = ipam
+        self._directory = settings.mount_point
+        self._ovs_rundirs = _rundirs(settings)
+
+    # -- observing -----------------------------------------------------------------------------------------------------
+
+    def observe(self, want: Want) -> Seen:
+        """The facts about one attachment, now."""
+        vif, switch = want.vif, self._switch
+        entry = self._journal.get(want.attachment)
+        namespaces = self._namespaces(want, entry)
+        leaving = want.goal is Goal.LEAVING
+        expected = self._texts(want)
+        ovs_side = leaving or vif.listener is Listener.OVS
+        return Seen(
+            switch_trouble=switch.trouble(),
+            directory=files.is_directory(self._directory),
+            bridge_datapath=switch.bridge_datapath(vif.bridge),
+            port=switch.port(vif.name),
+            settled=switch.settled(vif.name),
+            pod_socket=files.look_at_socket(vif.socket, namespaces),
+            ovs_socket=files.look_at_socket(vif.ovs_socket, namespaces) if ovs_side else SocketFile.ABSENT,
+            addresses=entry.addresses if entry else None,
+            addresses_held=bool(entry and entry.ipam),
+            files_current=not leaving
+            and all(files.read_text(self._directory, name) == text for name, text in expected.items()),
+            files_present=leaving and self._files_present(want, expected),
+            journalled=entry is not None,
+        )
+
+    def _texts(self, want: Want) -> dict[str, str]:
+        """The files of the sandbox as they should be: with this attachment, or without it when it is leaving."""
+        entries = [
+            entry
+            for entry in self._journal.of_sandbox(want.attachment.container_id)
+            if (entry.attachment != want.attachment or want.goal is not Goal.LEAVING)
+            and (entry.ipam is None or entry.addresses is not None)
+        ]
+        return podfiles.render(entries)
+
+    def _files_present(self, want: Want, expected: dict[str, str]) -> bool:
+        if files.present(self._directory, _own_files(want)):
+            return True
+        shared = _sandbox_files(want)
+        if not expected:
+            return files.present(self._directory, _with_temporary(shared))
+        return any(files.read_text(self._directory, name) != expected[name] for name in shared)
+
+    def _namespaces(self, want: Want, entry: Entry | None) -> list[str | None]:
+        """Where the socket's listener may live: the pod, this host, or wherever vswitchd was started."""
+        found: list[str | None] = []
+        if want.vif.listener is Listener.APPLICATION or want.goal is Goal.LEAVING:
+            if entry and entry.netns and _still(entry):
+                found.append(entry.netns)
+            found.append(None)
+        if want.vif.listener is Listener.OVS or want.goal is Goal.LEAVING:
+            switch = self._switch_netns()
+            if switch not in found:
+                found.append(switch)
+        return found
+
+    def _switch_netns(self) -> str | None:
+        for rundir in self._ovs_rundirs:
+            pid = files.read_text(rundir, "ovs-vswitchd.pid")
+            if pid and pid.strip().isdigit():
+                path = f"/proc/{pid.strip()}/ns/net"
+                if os.path.exists(path):  # noqa: PTH110
+                    return None if netns.same(path, _OWN_NETNS) else path
+        return None
+
+    # -- doing ---------------------------------------------------------------------------------------------------------
+
+    async def do(self, want: Want, step: Step, seen: Seen) -> None:  # noqa: C901  one line for each row of the table
+        """One idempotent act.
+
+        Raises:
+            Retry: the world is not ready.
+            Refused: it cannot be done.
+        """
+        vif = want.vif
+        match step:
+            case Step.RESERVE_ADDRESSES:
+                await self._reserve(want)
+            case Step.REMOVE_STALE_SOCKET:
+                path = vif.ovs_socket if vif.listener is Listener.OVS else vif.socket
+                files.remove_dead_socket(path, self._namespaces(want, self._journal.get(want.attachment)))
+            case Step.PLUG:
+                await self._switch.plug(vif, names.marks(want.attachment, str(want.pod)))
+            case Step.UNPLUG:
+                if seen.port is None:
+                    raise Bug(f"{want.attachment} is to be unplugged without an OVS port")
+                await self._switch.unplug(vif, seen.port.bridge or vif.bridge)
+            case Step.TAKE_SOCKET:
+                files.move(vif.ovs_socket, vif.socket)
+            case Step.WRITE_MARKS:
+                await self._switch.write_marks(vif.name, names.marks(want.attachment, str(want.pod)))
+            case Step.WRITE_FILES:
+                files.write_texts(self._directory, self._texts(want))
+            case Step.REMOVE_FILES:
+                self._remove_files(want)
+            case Step.REMOVE_SOCKETS:
+                for path in (vif.socket, vif.ovs_socket) if seen.ovs_socket is SocketFile.DEAD else (vif.socket,):
+                    directory, _, name = path.rpartition("/")
+                    files.remove(directory, [name])
+            case Step.RELEASE_ADDRESSES:
+                await self._release(want)
+            case Step.FORGET:
+                self._journal.remove(want.attachment)
+            case Step.AWAIT_PORT | Step.AWAIT_REMOVAL | Step.AWAIT_SOCKET:
+                raise Bug(f"{step.value} is no act")
+
+    async def wait(self, want: Want, step: Step, seen: Seen) -> None:
+        """Return when what `step` waits for may have come."""
+        if step is Step.AWAIT_SOCKET:
+            await self._socket_or_port(want)
+        elif self._switch.port(want.vif.name) == seen.port and self._switch.settled(want.vif.name) == seen.settled:
+            await self._switch.changed(want.vif.name)
+
+    async def _socket_or_port(self, want: Want) -> None:
+        # The port may turn bad (or go) while we wait for its socket: then the table has something else to say.
+        socket = asyncio.ensure_future(inotify.appears(want.vif.ovs_socket))
+        port = asyncio.ensure_future(self._switch.changed(want.vif.name))
+        try:
+            done, _ = await asyncio.wait({socket, port}, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                future.result()
+        finally:
+            socket.cancel()
+            port.cancel()
+
+    async def _reserve(self, want: Want) -> None:
+        _, call = self._entry_with_ipam(want)
+        addresses = await self._ipam.add(want.attachment, call)
+        if reason := translate.why_not_addresses(call.requested, addresses):
+            # The lease is in the journal's care: the entry still names its IPAM, and the rollback releases it.
+            raise Refused(f"IPAM plugin {plugin_name(call)}: {reason}", "ask for an address that the network can give")
+        # Read again: a DEL may have changed the goal meanwhile, and that is its to say.
+        entry, _ = self._entry_with_ipam(want)
+        self._journal.put(msgspec.structs.replace(entry, addresses=addresses))
+
+    async def _release(self, want: Want) -> None:
+        _, call = self._entry_with_ipam(want)
+        await self._ipam.remove(want.attachment, call)
+        entry, _ = self._entry_with_ipam(want)
+        # If we are killed now the plugin is asked again, which it has to bear (CNI SPEC.md section 2, "DEL").
+        self._journal.remember(msgspec.structs.replace(entry, ipam=None, addresses=None))
+
+    def _entry_with_ipam(self, want: Want) -> tuple[Entry, IpamCall]:
+        entry = self._journal.get(want.attachment)
+        if entry is None or entry.ipam is None:
+            raise Bug(f"{want.attachment} has no IPAM in the journal")
+        return entry, entry.ipam
+
+    def _remove_files(self, want: Want) -> None:
+        files.remove(self._directory, _own_files(want))
+        remaining = self._texts(want)
+        shared = _sandbox_files(want)
+        if remaining:
+            files.write_texts(self._directory, {name: remaining[name] for name in shared})
+        else:
+            files.remove(self._directory, _with_temporary(shared))
+
+
+def _still(entry: Entry) -> bool:
+    """Whether the sandbox's namespace still is the one of the ADD: a path may come to name another one."""
+    try:
+        return os.stat(entry.netns).st_ino == entry.netns_inode  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def _own_files(want: Want) -> list[str]:
+    return _with_temporary([names.attachment_file(want.attachment)])
+
+
+def _sandbox_files(want: Want) -> list[str]:
+    container_id = want.attachment.container_id
+    return [names.sandbox_json(container_id), names.sandbox_env(container_id)]
+
+
+def _with_temporary(listed: list[str]) -> list[str]:
+    return [*listed, *(files.temporary_name(name) for name in listed)]
+
+
+def _rundirs(settings: Settings) -> list[str]:
+    """Where vswitchd's pid file may lie: beside OVSDB's socket, or where vswitchd makes its vhost-user sockets."""
+    kind, _, path = settings.ovsdb_connection.partition(":")
+    beside = [path.rpartition("/")[0]] if kind == "unix" else []
+    return [*beside, settings.ovs_vhu_path, settings.ovs_vhu_path.rstrip("/").rpartition("/")[0]]

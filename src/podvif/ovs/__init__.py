@@ -1,0 +1,1 @@
+"""Open vSwitch: the one adapter that knows os-vif, ovsdbapp and OVSDB's tables."""

@@ -1,0 +1,160 @@
+"""A node daemon of real parts, real directories and sockets, around a fake switch and a fake IPAM.
+
+It can be made to fail at a step, or to die at any moment: a dead daemon touches nothing more, and another one can be built
+on what it left on disk, in the switch and at IPAM.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.ipam import FakeIpam
+from tests.fakes.switch import FakeSwitch
+from tests.fakes.values import ATTACHMENT, config, environment, vif
+
+from podvif.core.attach import Step, Want
+from podvif.core.cni import parse_request
+from podvif.model import Attachment, Entry, Listener, Seen, SocketDir, Vif
+from podvif.node.journal import Journal
+from podvif.node.readiness import Readiness
+from podvif.node.recover import Recovery
+from podvif.node.verbs import Verbs
+from podvif.node.vhostuser import VIFVHostUserDriver
+from podvif.settings import Settings
+
+MODE = {Listener.APPLICATION: "server", Listener.OVS: "client"}
+
+
+class Death(BaseException):
+    """The daemon's process has ended here: nothing of it runs any more."""
+
+
+@dataclass
+class Life:
+    """What happens to a daemon.
+
+    Attributes:
+        moments: how many moments between two acts have passed.
+        last: the moment at which it dies; 0 never.
+        failures: the step that fails, with what it raises; once, before it is done or after.
+    """
+
+    moments: int = 0
+    last: int = 0
+    failures: dict[tuple[str, Step], Exception] = field(default_factory=dict)
+
+    def moment(self) -> None:
+        """Between two acts: die here, and stay dead."""
+        self.check()
+        self.moments += 1
+        self.check()
+
+    def check(self) -> None:
+        """Refuse to go on when dead."""
+        if self.last and self.moments >= self.last:
+            raise Death
+
+    def fail(self, when: str, step: Step) -> None:
+        """Raise what was ordered for this step."""
+        if error := self.failures.pop((when, step), None):
+            raise error
+
+
+class _Driver(VIFVHostUserDriver):
+    life = Life()
+
+    def observe(self, want: Want) -> Seen:
+        self.life.check()
+        return super().observe(want)
+
+    async def do(self, want: Want, step: Step, seen: Seen) -> None:
+        self.life.moment()
+        self.life.fail("before", step)
+        await super().do(want, step, seen)
+        self.life.fail("after", step)
+        self.life.moment()
+
+
+class _Journal(Journal):
+    life = Life()
+
+    def put(self, entry: Entry) -> None:
+        self.life.moment()
+        super().put(entry)
+        self.life.moment()
+
+    def remove(self, attachment: Attachment) -> None:
+        self.life.moment()
+        super().remove(attachment)
+        self.life.moment()
+
+
+class Node:
+    """A daemon in `folder`; `switch` and `ipam` are the world's and outlive it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        switch: FakeSwitch | None = None,
+        ipam: FakeIpam | None = None,
+        life: Life | None = None,
+        add_timeout: float = 20.0,
+    ) -> None:
+        self.folder = folder
+        self.life = life or Life()
+        self.pods, self.rundir = folder / "pods", folder / "ovs"
+        for directory in (self.pods, self.rundir):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.settings = Settings(
+            mount_point=SocketDir(str(self.pods)),
+            ovs_vhu_path=SocketDir(str(self.rundir)),
+            ovsdb_connection=f"unix:{self.rundir}/db.sock",
+            cni_socket=str(folder / "cni.sock"),
+            state_dir=str(folder / "state"),
+            source="standalone",
+            add_timeout=add_timeout,
+            ipam_timeout=5.0,
+            log_format="console",
+        )
+        self.switch = switch or FakeSwitch(self.rundir)
+        self.ipam = ipam or FakeIpam()
+        self.journal = _Journal(self.settings.state_dir)
+        self.driver = _Driver(self.switch, self.journal, self.ipam, self.settings)
+        self.journal.life = self.driver.life = self.life
+        self.readiness = Readiness(self.switch, self.settings)
+        self.verbs = Verbs(self.settings, self.journal, self.driver, self.ipam, self.readiness)
+        self.recovery = Recovery(self.journal, self.verbs)
+
+    def again(self) -> "Node":
+        """Another daemon after this one has died: the disk, the switch and IPAM are as they were left."""
+        self.life.last = self.life.last or 1
+        self.life.moments = max(self.life.moments, self.life.last)
+        self.switch.regain_ovsdb()
+        return Node(self.folder, switch=self.switch, ipam=self.ipam)
+
+    async def call(
+        self, command: str, network: dict[str, Any] | None = None, attachment: Attachment = ATTACHMENT, **variables: str
+    ) -> dict[str, Any]:
+        """One call of the runtime; {} when it succeeds without an answer."""
+        stdin = json.dumps(config() if network is None else network).encode()
+        answer, _ = await self.verbs.answer(parse_request(environment(command, attachment, **variables), stdin))
+        return answer or {}
+
+    def vif(
+        self, listener: Listener = Listener.APPLICATION, attachment: Attachment = ATTACHMENT, **changes: Any
+    ) -> Vif:
+        """The port that an ADD makes here."""
+        return vif(listener, attachment, str(self.pods), str(self.rundir), **changes)
+
+    def left(self) -> list[str]:
+        """Everything that stands for some attachment, once vswitchd has made its round."""
+        self.switch.round()
+        return [
+            *(f"port {name}" for name in self.switch.ports()),
+            *(f"file {path.name}" for path in sorted(self.pods.iterdir())),
+            *(f"socket {path.name}" for path in sorted(self.rundir.iterdir())),
+            *(f"lease {attachment}" for attachment in self.ipam.leases),
+            *(f"entry {path.name}" for path in sorted(Path(self.settings.state_dir, "attachments").iterdir())),
+        ]

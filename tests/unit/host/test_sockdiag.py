@@ -1,0 +1,110 @@
+"""The kernel's list of bound sockets."""
+
+import os
+import socket
+import struct
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from podvif.host.sockdiag import BoundSockets, bound_sockets
+
+
+def bound(stack: ExitStack, path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    made = stack.enter_context(socket.socket(socket.AF_UNIX, kind))
+    made.bind(str(path))
+    return made
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_bound(tmp_path: Path, kind: int) -> None:
+    """A socket of any kind is in the list from bind to close, and a file beside it is not."""
+    path, other = tmp_path / "vhu", tmp_path / "other"
+    other.touch()
+    with ExitStack() as stack:
+        bound(stack, path, kind)
+        found = bound_sockets()
+        assert found.holds(str(path), path.stat())
+        assert not found.holds(str(other), other.stat())
+
+    assert not bound_sockets().holds(str(path), path.stat())
+
+
+def test_moved(tmp_path: Path) -> None:
+    """A socket is known by its file after the file was renamed."""
+    with ExitStack() as stack:
+        bound(stack, tmp_path / "vhu")
+        moved = (tmp_path / "vhu").rename(tmp_path / "moved")
+
+        assert bound_sockets().holds(str(moved), moved.stat())
+
+
+def test_many(tmp_path: Path) -> None:
+    """Every one of more sockets than one message of the kernel holds is in the list."""
+    paths = [tmp_path / f"vhu{number}" for number in range(600)]
+    with ExitStack() as stack:
+        for path in paths:
+            bound(stack, path)
+        found = bound_sockets()
+
+        assert all(found.holds(str(path), path.stat()) for path in paths)
+
+
+def test_abstract_and_unbound_sockets() -> None:
+    """Sockets without a file are no hindrance."""
+    with ExitStack() as stack:
+        stack.enter_context(socket.socket(socket.AF_UNIX)).bind("\0podvif-test-" + str(os.getpid()))
+        stack.enter_context(socket.socket(socket.AF_UNIX))
+
+        assert not bound_sockets().holds("", os.stat_result(range(10)))
+
+
+def message(inode: int, device: int, name: bytes) -> bytes:
+    """A unix_diag_msg with the name it was bound to and its file, as the kernel packs them."""
+    attributes = b""
+    for kind, value in ((0, name), (1, struct.pack("=II", inode, device))):
+        padding = b"\0" * (-len(value) % 4)
+        attributes += struct.pack("=HH", 4 + len(value), kind) + value + padding
+    return struct.pack("=BBBBIII", socket.AF_UNIX, socket.SOCK_STREAM, 10, 0, 1, 0, 0) + attributes
+
+
+def test_another_device_and_the_bound_name(tmp_path: Path) -> None:
+    """Where stat and the kernel disagree about the device (btrfs), inode and bound name tell the file; either alone does not."""
+    path = tmp_path / "vhu"
+    path.touch()
+    found = path.stat()
+
+    def holds(inode: int, device: int, name: str) -> bool:
+        sockets = BoundSockets()
+        sockets.add(message(inode, device, name.encode() + b"\0"))
+        return sockets.holds(str(path), found)
+
+    device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
+    assert holds(found.st_ino, device, "/elsewhere")
+    assert holds(found.st_ino, device + 1, str(path))
+    assert not holds(found.st_ino, device + 1, "/elsewhere")
+    assert not holds(found.st_ino + 1, device, str(path))
+
+
+@pytest.mark.parametrize("length", [16, 17, 19, 20, 25])
+def test_message_that_ends_early(length: int) -> None:
+    """A message without a file holds nothing, and is no error."""
+    sockets = BoundSockets()
+    sockets.add(message(7, 0, b"/vhu")[:length])
+
+    assert not sockets._files
+
+
+def test_namespace_that_is_gone() -> None:
+    """Asking in a namespace that is not there is FileNotFoundError."""
+    with pytest.raises(FileNotFoundError):
+        bound_sockets("/proc/nobody/ns/net")
+
+
+def test_own_namespace_by_its_path(tmp_path: Path) -> None:
+    """Our own namespace has the same sockets when it is named by a path; no privilege is needed for that."""
+    with ExitStack() as stack:
+        bound(stack, tmp_path / "vhu")
+
+        assert bound_sockets("/proc/self/ns/net").holds(str(tmp_path / "vhu"), (tmp_path / "vhu").stat())

@@ -1,0 +1,167 @@
+"""kuryr.conf."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from podvif import errors
+from podvif.errors import Refused
+from podvif.settings import SECTIONS, Settings, load
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a configuration file and returns its path."""
+
+    def write(text: str, name: str = "kuryr.conf") -> str:
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    return write
+
+
+DEFAULTS = Settings(
+    mount_point="/var/run/vhostuser",  # type: ignore[arg-type]
+    ovs_vhu_path="/var/run/openvswitch",  # type: ignore[arg-type]
+    ovsdb_connection="unix:/var/run/openvswitch/db.sock",
+    cni_socket="/var/run/podvif/cni.sock",
+    state_dir="/var/lib/podvif",
+    source="standalone",
+    add_timeout=180.0,
+    ipam_timeout=60.0,
+    log_format="console",
+)
+
+
+def test_defaults(write: Write) -> None:
+    """Without a file, and with an empty one, every option has its documented default: the specification's paths."""
+    assert load([]) == load([write("")]) == DEFAULTS
+
+
+def test_every_option(write: Write) -> None:
+    """Each option of each section is read from the file."""
+    values = {
+        "mount_point": "/a",
+        "ovs_vhu_path": "/b",
+        "ovsdb_connection": "tcp:127.0.0.1:6640",
+        "cni_socket": "/c",
+        "state_dir": "/d",
+        "source": "standalone",
+        "add_timeout": 1.5,
+        "ipam_timeout": 2.0,
+        "log_format": "json",
+    }
+    lines = []
+    for section, options in SECTIONS.items():
+        lines += [f"[{section}]", *(f"{option.name} = {values[option.name]}" for option in options)]
+
+    assert load([write("\n".join(lines))]) == Settings(**values)  # type: ignore[arg-type]
+
+
+def test_every_option_is_explained() -> None:
+    """Each option has a help text, from which the reference is made."""
+    assert all(len(option.help) > 20 for options in SECTIONS.values() for option in options)
+
+
+def test_later_file_wins(write: Write) -> None:
+    """A later file wins over an earlier one, option by option."""
+    first = write("[vhostuser]\nmount_point = /a\novs_vhu_path = /b\n", "first")
+    second = write("[vhostuser]\nmount_point = /c\n", "second")
+
+    found = load([first, second])
+
+    assert (found.mount_point, found.ovs_vhu_path) == ("/c", "/b")
+
+
+def test_sections_of_others(write: Write) -> None:
+    """Sections of Kuryr and of the controller are let be, whatever is in them."""
+    text = "[DEFAULT]\ndebug = true\n[kubernetes]\napi_root = x\n[neutron]\nanything = 1\n[neutron_defaults]\na = b\n[vif_pool]\nc=\n"
+
+    assert load([write(text)]) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[vhostuser]\nmount_pount = /a\n", "[vhostuser] mount_pount is not an option"),
+        ("[vif_plug_ovs]\novs_vsctl_timeout = 1\n", "[vif_plug_ovs] ovs_vsctl_timeout is not an option"),
+        ("[nodes]\nstate_dir = /a\n", "unknown section [nodes]"),
+        ("[Node]\nstate_dir = /a\n", "unknown section [Node]"),
+        ("[node]\nsource = cloud\n", "[node] source"),
+        ("[node]\nadd_timeout = soon\n", "[node] add_timeout"),
+        ("[node]\nadd_timeout = 0\n", "[node] add_timeout"),
+        ("[node]\nadd_timeout = nan\n", "[node] add_timeout"),
+        ("[node]\nipam_timeout = inf\n", "[node] ipam_timeout"),
+        ("[node]\nlog_format = xml\n", "[node] log_format"),
+        ("[vhostuser]\nmount_point = pods\n", "[vhostuser] mount_point = pods is no absolute path"),
+        ("[vhostuser]\nmount_point =\n", "[vhostuser] mount_point =  is no absolute path"),
+        ("[vhostuser]\novs_vhu_path = ~/ovs\n", "[vhostuser] ovs_vhu_path = ~/ovs is no absolute path"),
+        ("[node]\ncni_socket = cni.sock\n", "[node] cni_socket = cni.sock is no absolute path"),
+        ("[node]\nstate_dir = ./state\n", "[node] state_dir = ./state is no absolute path"),
+        ("[vhostuser]\nmount_point = /run/$nothing\n", "[vhostuser] mount_point"),
+        ("[vif_plug_ovs]\novsdb_connection = /run/db.sock\n", "[vif_plug_ovs] ovsdb_connection"),
+        ("[vif_plug_ovs]\novsdb_connection =\n", "[vif_plug_ovs] ovsdb_connection"),
+        ("mount_point = /a\n", "is not INI"),
+        ("[vhostuser\n", "is not INI"),
+    ],
+)
+def test_refused(write: Write, text: str, words: str) -> None:
+    """An unknown section or option, or a value that cannot work, is refused with file, section and name."""
+    file = write(text)
+    with pytest.raises(Refused) as caught:
+        load([file])
+
+    assert file in caught.value.message
+    assert words in caught.value.message
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("path", ["missing.conf", "."])
+def test_no_file(tmp_path: Path, path: str) -> None:
+    """A file that is not there, or is a directory, is refused with its name."""
+    with pytest.raises(Refused) as caught:
+        load([str(tmp_path / path)])
+
+    assert str(tmp_path / path) in caught.value.message
+    assert caught.value.code == errors.IO_FAILURE
+
+
+def test_no_text(tmp_path: Path) -> None:
+    """A file that is no text is refused with its name."""
+    (tmp_path / "kuryr.conf").write_bytes(b"[vhostuser]\nmount_point = /\xff\n")
+    with pytest.raises(Refused, match=r"kuryr\.conf is not INI"):
+        load([str(tmp_path / "kuryr.conf")])
+
+
+# A directory takes a slash and the 14 characters of a socket's name; sun_path has 107 bytes and a zero.
+@pytest.mark.parametrize(
+    ("section", "name", "longest"),
+    [("vhostuser", "mount_point", 92), ("vhostuser", "ovs_vhu_path", 92), ("node", "cni_socket", 107)],
+)
+def test_socket_paths(write: Write, section: str, name: str, longest: int) -> None:
+    """A directory with which a socket's path would have 108 bytes is refused with that path; 107 are taken."""
+    fits = "/" + "é" * ((longest - 1) // 2) + "x" * ((longest - 1) % 2)
+    load([write(f"[{section}]\n{name} = {fits}\n")])
+
+    with pytest.raises(Refused) as caught:
+        load([write(f"[{section}]\n{name} = {fits}x\n")])
+
+    assert f"[{section}] {name} = {fits}x" in caught.value.message
+    assert "108 bytes" in caught.value.message
+
+
+@pytest.mark.parametrize("other", ["/run/x", "/run/x/", "/run/./x", "/run/y/../x"])
+def test_one_directory_for_both(write: Write, other: str) -> None:
+    """Pods are not given the directory in which OVS's own control sockets lie."""
+    with pytest.raises(Refused, match="mount_point and ovs_vhu_path are both /run/x"):
+        load([write(f"[vhostuser]\nmount_point = /run/x\novs_vhu_path = {other}\n")])
+
+
+def test_not_a_global(write: Write) -> None:
+    """What one call was told is not known to the next."""
+    load([write("[vhostuser]\nmount_point = /a\n")])
+
+    assert load([]) == DEFAULTS
