@@ -5,6 +5,7 @@ on what it left on disk, in the switch and at IPAM.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,6 @@ class Node:
             *(f"lease {attachment}" for attachment in self.ipam.leases),
             *(f"entry {path.name}" for path in sorted(Path(self.settings.state_dir, "attachments").iterdir())),
         ]
+
+
+MakeNode = Callable[..., Node]

@@ -195,7 +195,7 @@ class FakeSwitch:
         for port in before.values():
             # A row that was removed and made again meanwhile is the same port: it gets its number and no new socket.
             error = None if port.name in self._devices else self._open(port)
-            number = -1 if error else port.ofport if (port.ofport or -1) > 0 else 1 + len(self._devices)
+            number = -1 if error else port.ofport if (port.ofport or -1) > 0 else len(self._devices)
             self._ports[port.name] = msgspec.structs.replace(port, ofport=number, error=error)
         self._cur_cfg = self._next_cfg
         settled = [name for name, wanted in self._settling.items() if wanted <= self._cur_cfg]

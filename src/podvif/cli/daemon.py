@@ -25,13 +25,17 @@ def ask(path: str, query: str) -> Any:
             link.connect(path)
             link.sendall(_LENGTH.pack(len(data)) + data)
             (length,) = _LENGTH.unpack(_exactly(link, _LENGTH.size))
-            reply = json.loads(_exactly(link, length))
+            data = _exactly(link, length)
     except (OSError, EOFError) as error:
         raise Retry(
             f"the podvif node daemon cannot be reached at {path}: {error}", "start it (as root), or give --socket"
         ) from error
-    document = json.loads(reply["stdout"])
-    if reply["code"] != 0:
+    try:
+        reply = json.loads(data)
+        code, document = reply["code"], json.loads(reply["stdout"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise Bug(f"what listens at {path} is no podvif node daemon of this version: {error}") from error
+    if code != 0:
         raise Bug(str(document.get("msg", document)))
     return document
 

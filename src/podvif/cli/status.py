@@ -24,11 +24,12 @@ def _print(document: dict[str, Any]) -> None:
     from rich.console import Console  # noqa: PLC0415  not needed for --output json
     from rich.measure import Measurement  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     switch = document["switch"]
     console = Console()
     if switch["trouble"]:
-        console.print(f"[red]{switch['trouble']}[/]")
+        console.print(Text(switch["trouble"], "red"))
     else:
         dpdk = "DPDK initialized" if switch["dpdk_initialized"] else "[red]DPDK not initialized[/]"
         console.print(f"Open vSwitch {switch['ovs_version']}, {dpdk}, {len(document['attachments'])} attachments")
@@ -45,7 +46,7 @@ def _print(document: dict[str, Any]) -> None:
             item["port"],
             item["mode"],
             "OVS" if item["listener"] == "ovs" else "application",
-            f"[red]{link}[/]" if item["trouble"] else f"[green]{link}[/]" if link == "up" else link,
+            Text(link, "red" if item["trouble"] else "green" if link == "up" else ""),
             item["mac"],
             "\n".join(item["ips"]),
             item["socket"],

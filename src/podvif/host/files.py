@@ -105,8 +105,15 @@ def read_text(directory: str, name: str) -> str | None:
 
 
 def present(directory: str, names: Iterable[str]) -> bool:
-    """Whether anything lies under one of the names."""
-    return any(os.path.lexists(f"{directory}/{name}") for name in names)
+    """Whether anything lies under one of the names that is not a directory: we make none, so that is somebody else's."""
+    return any(_is_no_directory(f"{directory}/{name}") for name in names)
+
+
+def _is_no_directory(path: str) -> bool:
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def remove(directory: str, names: Iterable[str]) -> None:

@@ -8,8 +8,8 @@ comes back from a wait asks first whether it is still wanted.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Protocol
 
 from podvif.core.attach import Fail, Step, Want, next_step
 from podvif.errors import Bug, Retry
@@ -30,7 +30,7 @@ class World(Protocol):
     async def do(self, want: Want, step: Step, seen: Seen) -> None:
         """One idempotent act."""
 
-    async def wait(self, want: Want, step: Step, seen: Seen) -> None:
+    def wait(self, want: Want, step: Step, seen: Seen) -> Coroutine[Any, Any, None]:
         """Return when the fact that `step` waits for may have changed since `seen`."""
 
 
@@ -68,6 +68,7 @@ async def converge(
     *,
     seconds: float,
     wanted: Callable[[], bool],
+    unwanted: asyncio.Event | None = None,
 ) -> list[Step]:
     """Do what is missing until nothing is; returns the steps taken.
 
@@ -77,6 +78,7 @@ async def converge(
         locks: the sandboxes' locks.
         seconds: how long it may wait in all.
         wanted: whether the goal still is one; asked under the lock before each step.
+        unwanted: set when it may be none any more; ends a wait.
 
     Raises:
         SupersededError: it is not.
@@ -104,10 +106,25 @@ async def converge(
             taken.append(step)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                await world.wait(want, step, seen)
+                await _either(world.wait(want, step, seen), unwanted)
         except TimeoutError as error:
             raise _too_late(want, step, seconds) from error
     raise Bug(f"{want.attachment} does not reach its goal: {', '.join(step.value for step in taken[-8:])}")
+
+
+async def _either(waiting: Coroutine[Any, Any, None], unwanted: asyncio.Event | None) -> None:
+    """Wait for one of the two; an error of the first is raised."""
+    if unwanted is None:
+        await waiting
+        return
+    tasks = (asyncio.ensure_future(waiting), asyncio.ensure_future(unwanted.wait()))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _too_late(want: Want, step: Step, seconds: float) -> Retry:

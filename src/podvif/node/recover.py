@@ -39,6 +39,10 @@ class Recovery:
 
     async def _one(self, entry: Entry) -> None:
         async with self._at_once:
+            current = self._journal.get(entry.attachment)
+            if current is None:
+                return
+            entry = current  # as it is now that its turn has come
             try:
                 if entry.goal is Goal.LEAVING:
                     await self._verbs.absent(entry)

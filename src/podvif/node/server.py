@@ -66,15 +66,10 @@ class Server:
         try:
             os.makedirs(directory, mode=0o755, exist_ok=True)  # noqa: PTH103
             _remove_stale(self._path)
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            listener.setblocking(False)  # noqa: FBT003  the standard library's signature
-            # fchmod before bind: the file never has other rights, whatever the umask.
-            os.fchmod(listener.fileno(), 0o600)
-            listener.bind(self._path)
-            os.chmod(self._path, 0o600)  # noqa: PTH101
+            listener = _bind(self._path)
         except OSError as error:
             raise Refused(
-                f"[node] cni_socket {self._path} cannot be made: {error.strerror}",
+                f"[node] cni_socket {self._path} cannot be made: {error.strerror or error}",
                 "look at its directory",
                 code=errors.IO_FAILURE,
             ) from error
@@ -133,7 +128,9 @@ class Server:
             return _failed(Refused(f"the daemon has no answer to {name!r}"), cni.NEWEST_VERSION)
         try:
             return _Reply(0, msgspec.json.encode(await self._queries[name]()).decode())
-        except PodvifError as error:
+        except Exception as error:  # noqa: BLE001  as for a call: whoever asks gets a document
+            if not isinstance(error, PodvifError):
+                _LOG.exception("unforeseen, while answering the query %s", name)
             return _failed(error, cni.NEWEST_VERSION)
 
     async def _call(self, frame: _Frame) -> _Reply:
@@ -164,6 +161,20 @@ def _about(request: cni.Request) -> dict[str, str]:
     if request.attachment is None:
         return {}
     return {"pod": str(request.pod), "port": names.vif_name(names.port_id(request.attachment))}
+
+
+def _bind(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listener.setblocking(False)  # noqa: FBT003  the standard library's signature
+        # fchmod before bind: the file never has other rights, whatever the umask.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(path)
+        os.chmod(path, 0o600)  # noqa: PTH101
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _log(began: float, result: str, level: int, **fields: Any) -> None:

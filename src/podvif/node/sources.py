@@ -77,7 +77,16 @@ class Standalone:
                 ipam = IpamCall(
                     config=_for_ipam(request.config), path=request.path, netns=request.netns, args=request.raw_args
                 )
-        return Entry(attachment, request.network, Goal.LEAVING, vif, netns=request.netns, pod=request.pod, ipam=ipam)
+        return Entry(
+            attachment=attachment,
+            network=request.network,
+            goal=Goal.LEAVING,
+            vif=vif,
+            netns=request.netns,
+            pod=request.pod,
+            ipam=ipam,
+            created=time.time(),
+        )
 
 
 def _for_ipam(config: dict[str, object]) -> dict[str, object]:

@@ -54,6 +54,7 @@ class Verbs:
         self._readiness = readiness
         self._source = Standalone(settings)
         self._locks = Locks()
+        self._unwanted: dict[Attachment, set[asyncio.Event]] = {}
         self._table: dict[Command, Callable[[Request], Awaitable[dict[str, Any] | None]]] = {
             Command.ADD: self._add,
             Command.CHECK: self._check,
@@ -202,7 +203,17 @@ class Verbs:
 
         if self._readiness.switch_trouble():
             await self._readiness.connect()
-        self._note(await converge(want, self._driver, self._locks, seconds=seconds, wanted=wanted))
+        unwanted = asyncio.Event()
+        waiting = self._unwanted.setdefault(entry.attachment, set())
+        waiting.add(unwanted)
+        try:
+            self._note(
+                await converge(want, self._driver, self._locks, seconds=seconds, wanted=wanted, unwanted=unwanted)
+            )
+        finally:
+            waiting.discard(unwanted)
+            if not waiting:
+                self._unwanted.pop(entry.attachment, None)
 
     async def absent(self, entry: Entry) -> None:
         """Write down that the attachment leaves, and converge to absent.
@@ -212,6 +223,8 @@ class Verbs:
         """
         leaving = msgspec.structs.replace(self._journal.get(entry.attachment) or entry, goal=Goal.LEAVING)
         self._journal.mark(leaving)
+        for unwanted in self._unwanted.get(entry.attachment, ()):
+            unwanted.set()
         want = Want(leaving.attachment, Goal.LEAVING, leaving.vif, leaving.pod)
 
         def wanted() -> bool:

@@ -115,7 +115,10 @@ class VIFVHostUserDriver:
         shared = _sandbox_files(want)
         if not expected:
             return files.present(self._directory, _with_temporary(shared))
-        return any(files.read_text(self._directory, name) != expected[name] for name in shared)
+        return any(
+            files.present(self._directory, [name]) and files.read_text(self._directory, name) != expected[name]
+            for name in shared
+        )
 
     def _namespaces(self, want: Want, entry: Entry | None) -> list[str | None]:
         """Where the socket's listener may live: the pod, this host, or wherever vswitchd was started."""
@@ -189,7 +192,11 @@ class VIFVHostUserDriver:
 
     async def _socket_or_port(self, want: Want) -> None:
         # The port may turn bad (or go) while we wait for its socket: then the table has something else to say.
-        socket = asyncio.ensure_future(inotify.appears(want.vif.ovs_socket))
+        def there() -> bool:
+            namespaces = self._namespaces(want, self._journal.get(want.attachment))
+            return files.look_at_socket(want.vif.ovs_socket, namespaces) is SocketFile.BOUND
+
+        socket = asyncio.ensure_future(inotify.until(want.vif.ovs_socket, there))
         port = asyncio.ensure_future(self._switch.changed(want.vif.name))
         try:
             done, _ = await asyncio.wait({socket, port}, return_when=asyncio.FIRST_COMPLETED)
@@ -223,13 +230,14 @@ class VIFVHostUserDriver:
         return entry, entry.ipam
 
     def _remove_files(self, want: Want) -> None:
-        files.remove(self._directory, _own_files(want))
         remaining = self._texts(want)
-        shared = _sandbox_files(want)
-        if remaining:
-            files.write_texts(self._directory, {name: remaining[name] for name in shared})
-        else:
-            files.remove(self._directory, _with_temporary(shared))
+        going = [*_own_files(want), *([] if remaining else _with_temporary(_sandbox_files(want)))]
+        # One by one: what a pod has laid in the place of one of them keeps none of the others from going.
+        files.remove(self._directory, [name for name in going if files.present(self._directory, [name])])
+        changed = {name: remaining[name] for name in _sandbox_files(want) if remaining}
+        files.write_texts(
+            self._directory, {name: text for name, text in changed.items() if files.present(self._directory, [name])}
+        )
 
 
 def _still(entry: Entry) -> bool:

@@ -83,10 +83,15 @@ class World:
         self.seen[want.attachment] = msgspec.structs.replace(self.seen[want.attachment], port=port_of(want.vif))
 
 
-async def go(world: World, wanted: Want | None = None, **more: Any) -> list[Step]:
-    options: dict[str, Any] = {"seconds": 10, "wanted": lambda: True, "locks": Locks()} | more
-    locks = options.pop("locks")
-    return await converge(wanted or want(), world, locks, **options)
+async def go(
+    world: World,
+    goal: Want | None = None,
+    locks: Locks | None = None,
+    *,
+    seconds: float = 10,
+    wanted: Callable[[], bool] = lambda: True,
+) -> list[Step]:
+    return await converge(goal or want(), world, locks or Locks(), seconds=seconds, wanted=wanted)
 
 
 async def test_way() -> None:
@@ -120,7 +125,7 @@ async def test_refusal_of_the_table() -> None:
     world = World()
     world.seen[ATTACHMENT] = msgspec.structs.replace(NOTHING, bridge_datapath="system")
 
-    with pytest.raises(Refused, match="needs? netdev"):
+    with pytest.raises(Refused, match="vhost-user ports need netdev"):
         await go(world)
 
 

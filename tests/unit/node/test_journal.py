@@ -140,7 +140,7 @@ def test_disk_fails(tmp_path: Path) -> None:
     journal.put(entry(goal=Goal.ATTACHING))
     blocked = _in_the_way(tmp_path)
 
-    with pytest.raises((Retry, Refused), match="c0ffee:net1.json cannot be written") as caught:
+    with pytest.raises((Retry, Refused), match=r"c0ffee:net1\.json cannot be written") as caught:
         journal.put(entry(goal=Goal.ATTACHED))
 
     assert caught.value.code == errors.IO_FAILURE
