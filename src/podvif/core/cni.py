@@ -263,21 +263,18 @@ def _parse_args(raw: str) -> dict[str, str]:
     return pairs
 
 
-def parse_valid_attachments(config: Mapping[str, Any]) -> frozenset[Attachment]:
+def parse_valid_attachments(config: Mapping[str, Any]) -> frozenset[Attachment] | None:
     """The attachments that GC shall leave alone.
 
     SPEC.md calls the key `cni.dev/valid-attachments`; libcni also sends `cni.dev/attachments`, the name in an earlier text.
-    A GC with neither would remove everything: it is refused.
+    Where neither is there (cnitool's gc) the runtime has not said which are valid, so none can be called invalid: None.
 
     Raises:
-        Refused: neither key is there, or one has the wrong form.
+        Refused: a key has the wrong form.
     """
     found = [config[key] for key in ("cni.dev/valid-attachments", "cni.dev/attachments") if key in config]
     if not found:
-        raise Refused(
-            "GC without cni.dev/valid-attachments",
-            "the runtime has to say which attachments are valid; nothing was removed",
-        )
+        return None
     valid = set()
     for listed in found:
         # Go writes an empty list as null.

@@ -60,9 +60,10 @@ class Delegate:
                 "run it by hand with the same configuration",
                 code=errors.DECODING_FAILURE,
             ) from error
-        if bad := next((ip.address for ip in result.ips if not _is_cidr(ip.address)), None):
+        bad = [ip.address for ip in result.ips if not _is_cidr(ip.address)]
+        if bad:
             raise Refused(
-                f"IPAM plugin {plugin} answered ADD with {bad!r}, which is no address",
+                f"IPAM plugin {plugin} answered ADD with {bad[0]!r}, which is no address with a prefix length",
                 "run it by hand with the same configuration",
                 code=errors.DECODING_FAILURE,
             )
@@ -151,7 +152,7 @@ def _is_cidr(text: str) -> bool:
         ipaddress.ip_interface(text)
     except ValueError:
         return False
-    return True
+    return "/" in text
 
 
 def plugin_name(call: IpamCall) -> str:

@@ -152,7 +152,9 @@ class Verbs:
     async def _gc(self, request: Request) -> None:
         valid = cni.parse_valid_attachments(request.config)
         gone = [
-            entry for entry in self._journal.all() if entry.network == request.network and entry.attachment not in valid
+            entry
+            for entry in self._journal.all()
+            if valid is not None and entry.network == request.network and entry.attachment not in valid
         ]
         failures = [
             f"{entry.attachment}: {failure}"

@@ -5,6 +5,7 @@ deciding what comes next to the table in `podvif.core.attach`.
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from typing import Protocol
@@ -20,6 +21,8 @@ from podvif.ipam.delegate import plugin_name
 from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall, Listener, Seen, SeenPort, SocketFile, Vif
 from podvif.node.journal import Journal
 from podvif.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 _OWN_NETNS = "/proc/self/ns/net"
 
@@ -185,10 +188,13 @@ class VIFVHostUserDriver:
 
     async def wait(self, want: Want, step: Step, seen: Seen) -> None:
         """Return when what `step` waits for may have come."""
+        name = want.vif.name
+        if self._switch.port(name) != seen.port or self._switch.settled(name) != seen.settled:
+            return
         if step is Step.AWAIT_SOCKET:
             await self._socket_or_port(want)
-        elif self._switch.port(want.vif.name) == seen.port and self._switch.settled(want.vif.name) == seen.settled:
-            await self._switch.changed(want.vif.name)
+        else:
+            await self._switch.changed(name)
 
     async def _socket_or_port(self, want: Want) -> None:
         # The port may turn bad (or go) while we wait for its socket: then the table has something else to say.
@@ -217,8 +223,14 @@ class VIFVHostUserDriver:
         self._journal.put(msgspec.structs.replace(entry, addresses=addresses))
 
     async def _release(self, want: Want) -> None:
-        _, call = self._entry_with_ipam(want)
-        await self._ipam.remove(want.attachment, call)
+        entry, call = self._entry_with_ipam(want)
+        try:
+            await self._ipam.remove(want.attachment, call)
+        except Refused as error:
+            # A plugin that cannot be run now, and that never told us of an address: there is nothing to wait for.
+            if entry.addresses is not None:
+                raise
+            _LOG.info("%s: %s; it had given no address", want.attachment, error.message)
         entry, _ = self._entry_with_ipam(want)
         # If we are killed now the plugin is asked again, which it has to bear (CNI SPEC.md section 2, "DEL").
         self._journal.remember(msgspec.structs.replace(entry, ipam=None, addresses=None))

@@ -57,6 +57,7 @@ class Switch:
         self._on_connect: list[Callable[[], None]] = []
         self._settling: dict[str, int] = {}
         self._baseline = 0
+        self._cur_cfg = 0
         self._plugin = _load_os_vif()
 
     # -- the connection ------------------------------------------------------------------------------------------------
@@ -168,7 +169,8 @@ class Switch:
                 del self._waiters[name]
 
     def _changed(self, names: frozenset[str] | None) -> None:
-        cur = self.facts().cur_cfg
+        before, self._cur_cfg = self._cur_cfg, self.facts().cur_cfg
+        cur = self._cur_cfg
         woken = set(names or ()) | {name for name, wanted in self._settling.items() if wanted <= cur}
         self._settling = {name: wanted for name, wanted in self._settling.items() if wanted > cur}
         if names is None:
@@ -177,7 +179,7 @@ class Switch:
                 self._baseline = self.facts().next_cfg
                 for call in self._on_connect:
                     call()
-        elif cur < self._baseline or not names:
+        elif not names or before < self._baseline:
             woken |= set(self._waiters)  # the row of the switch itself: rare, and cheap to look at again
         for name in woken:
             for future in self._waiters.get(name, ()):
@@ -219,7 +221,7 @@ class Switch:
     async def write_marks(self, name: str, marks: Mapping[str, str]) -> None:
         """Add owner marks to the Interface called `name`."""
         api = self._connected()
-        command = api.db_set("Interface", name, ("external_ids", dict(marks)))
+        command = api.db_set("Interface", name, ("external_ids", dict(marks)), if_exists=False)
         try:
             await self._in_thread(lambda: command.execute(check_error=True, log_errors=False))
         except Exception as error:  # ovsdbapp has no base class for what a transaction raises

@@ -321,10 +321,14 @@ def test_valid_attachments(keys: dict[str, Any], valid: frozenset[Attachment]) -
     )
 
 
+def test_no_valid_attachments() -> None:
+    """GC without a list says nothing about any attachment."""
+    assert cni.parse_valid_attachments(config()) is None
+
+
 @pytest.mark.parametrize(
     "keys",
     [
-        {},
         {"cni.dev/valid-attachments": "all"},
         {"cni.dev/valid-attachments": ["a"]},
         {"cni.dev/valid-attachments": [{"containerID": "a"}]},
@@ -333,7 +337,7 @@ def test_valid_attachments(keys: dict[str, Any], valid: frozenset[Attachment]) -
     ],
 )
 def test_valid_attachments_refused(keys: dict[str, Any]) -> None:
-    """GC without a list, or with one that cannot be read, is refused: it would remove too much."""
+    """GC with a list that cannot be read is refused: it would remove too much."""
     with pytest.raises(Refused) as caught:
         cni.parse_valid_attachments(config() | keys)
 

@@ -27,10 +27,6 @@ def _link(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-def _there(path: Path) -> Callable[[], bool]:
-    return lambda: os.path.lexists(path)
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """The path that is waited for, in a directory of its own."""
@@ -38,13 +34,28 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run" / "vhu"
 
 
+class Ready:
+    """Whether something lies at a path; counts how often it was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return os.path.lexists(self._path)
+
+
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, os.mkfifo, _bind, _move_in, _link])
 async def test_appears(path: Path, make: Callable[[Path], object]) -> None:
-    """The wait ends when something appears under the name, in whatever way, and not for another name."""
-    waiting = asyncio.ensure_future(inotify.until(str(path), _there(path)))
+    """The wait ends when something comes to lie at the path, in whatever way; other names are not even looked at."""
+    ready = Ready(path)
+    waiting = asyncio.ensure_future(inotify.until(str(path), ready))
+    await asyncio.sleep(0)
     path.with_name("other").touch()
     done, _ = await asyncio.wait({waiting}, timeout=0.05)
     assert not done
+    assert ready.asked == 1
 
     make(path)
 
@@ -53,33 +64,44 @@ async def test_appears(path: Path, make: Callable[[Path], object]) -> None:
 
 @pytest.mark.parametrize("make", [Path.touch, _link])
 async def test_there_already(path: Path, make: Callable[[Path], object]) -> None:
-    """What is there already is not waited for."""
+    """What is so already is not waited for."""
     make(path)
 
-    await asyncio.wait_for(inotify.until(str(path), _there(path)), 5)
+    await asyncio.wait_for(inotify.until(str(path), Ready(path)), 5)
 
 
-async def test_not_ready_yet(path: Path) -> None:
-    """What has appeared and is not ready is waited for a little more, since the kernel tells of the file first."""
-    asked: list[bool] = []
-
-    def ready() -> bool:
-        asked.append(path.exists())
-        return asked.count(True) > 1
-
-    waiting = asyncio.ensure_future(inotify.until(str(path), ready))
+async def test_not_yet(path: Path) -> None:
+    """What comes to lie there and is not yet what is waited for ends nothing; the next that comes may."""
+    good = path.with_name("good")
+    waiting = asyncio.ensure_future(inotify.until(str(path), path.is_symlink))
     await asyncio.sleep(0)
     path.touch()  # noqa: ASYNC240  nobody else runs on this loop
+    done, _ = await asyncio.wait({waiting}, timeout=0.2)
+    assert not done
+
+    good.symlink_to("nowhere")
+    good.rename(path)
+
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_true_a_moment_after_its_event(path: Path) -> None:
+    """A fact that follows its event by a moment, as a bind is listed after it made its file, is not missed."""
+    listed: list[bool] = []
+    waiting = asyncio.ensure_future(inotify.until(str(path), lambda: bool(listed)))
+    await asyncio.sleep(0)
+    path.touch()  # noqa: ASYNC240
+    asyncio.get_running_loop().call_later(0.005, listed.append, True)  # noqa: FBT003
 
     await asyncio.wait_for(waiting, 5)
 
 
 async def test_no_directory(path: Path) -> None:
     """A directory that is missing, or none, is refused with its path."""
-    path.touch()  # noqa: ASYNC240  nobody else runs on this loop
+    path.touch()  # noqa: ASYNC240
     for wrong in (path.parent / "gone" / "vhu", path / "vhu"):
         with pytest.raises(Refused, match=f"directory {wrong.parent} cannot be watched") as caught:
-            await inotify.until(str(wrong), _there(wrong))
+            await inotify.until(str(wrong), lambda: False)
         assert caught.value.code == errors.IO_FAILURE
 
 
@@ -88,6 +110,6 @@ async def test_given_up(path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(5):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(inotify.until(str(path), _there(path)), 0.01)
+            await asyncio.wait_for(inotify.until(str(path), lambda: False), 0.01)
 
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

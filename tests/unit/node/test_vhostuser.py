@@ -271,6 +271,14 @@ async def test_wait_for_a_socket(node: Node) -> None:
     await asyncio.wait_for(task, 5)
 
 
+async def test_port_changed_before_the_wait_for_a_socket(node: Node) -> None:
+    """What changed about the port between the look and the wait for its socket is not waited for either."""
+    want, seen = await _without_socket(node)
+    node.switch.remove_port(want.vif.name)
+
+    await asyncio.wait_for(node.driver.wait(want, Step.AWAIT_SOCKET, seen), 2)
+
+
 async def test_port_changes_instead(node: Node) -> None:
     """Waiting for a socket ends when the port changes, and leaves no task behind."""
     want, seen = await _without_socket(node)
