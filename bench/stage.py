@@ -3,7 +3,8 @@
 Law: a port stands all the time, so that the forwarding thread lives: without any, each ADD would start it and each DEL end it,
 which no node with pods sees.  Between two timed calls vswitchd is given time to finish, outside of the clock, so that nobody
 pays for what the one before left undone.  Whoever is not timed is paused: both the daemon and the floor read every change of
-the database, in Python, and would otherwise take the processor from each other, which no node sees either.
+the database, in Python, and would otherwise take the processor from each other, which no node sees either.  And a forwarding
+thread that never sleeps has its CPU for itself, as on a node (isolcpus): whoever is woken up there waits for milliseconds.
 """
 
 import contextlib
@@ -118,6 +119,8 @@ def stage(folder: Path, maxsleep: int, noop: Path, signals: Signals) -> Iterator
     """
     with contextlib.ExitStack() as parts:
         ovs = parts.enter_context(PrivateOvs(folder / "ovs", pmd_maxsleep=maxsleep))
+        if maxsleep == 0:
+            parts.enter_context(_alone(ovs))
         ovs.vsctl("add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, "datapath_type=netdev")
         box = parts.enter_context(sandbox())
         daemon = parts.enter_context(
@@ -127,6 +130,24 @@ def stage(folder: Path, maxsleep: int, noop: Path, signals: Signals) -> Iterator
         raw = parts.enter_context(RawOvsdb(ovs.rundir / "db.sock", BRIDGE))
         raw.add(port(STANDING, "server", folder))
         yield Stage(maxsleep, folder, noop, ovs, daemon, raw, floor, box, signals)
+
+
+@contextlib.contextmanager
+def _alone(ovs: PrivateOvs) -> Iterator[None]:
+    """Keep this process, what it starts in the block, and ovsdb-server off the CPUs of the forwarding threads.
+
+    vswitchd has been started before: it takes no CPU for them that it may not use itself.  Where there is no other CPU nothing
+    is done.
+    """
+    mask = int(ovs.vsctl("get", "Open_vSwitch", ".", "other_config:pmd-cpu-mask").strip().strip('"'), 16)
+    mine = os.sched_getaffinity(0)
+    others = {cpu for cpu in mine if not mask >> cpu & 1} or mine
+    try:
+        for task in (0, ovs.ovsdb_pid):
+            os.sched_setaffinity(task, others)
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 def _processor_time(pids: Iterable[int]) -> float:

@@ -42,14 +42,9 @@ def ovs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateOvs]:
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.node)])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """A switch that podvif is connected to, the fake one or the real one."""
-    made: World
-    if request.param == "fake":
-        made = FakeWorld(tmp_path)
-    else:
-        made = RealWorld(request.getfixturevalue("ovs"), tmp_path)
-        made.resume_vswitchd()
+    made = FakeWorld(tmp_path) if request.param == "fake" else RealWorld(request.getfixturevalue("ovs"), tmp_path)
     assert await made.switch.connect() is None
     yield made
-    if request.param == "real":
-        made.resume_vswitchd()
     await made.switch.close()
+    if isinstance(made, RealWorld):
+        made.clear()

@@ -113,6 +113,19 @@ async def test_unplug(world: World, listener: Listener) -> None:
     assert world.socket(vif.ovs_socket) is SocketFile.ABSENT
 
 
+async def test_many_at_once(world: World) -> None:
+    """Ports plugged and unplugged at the same time, the first ones of their bridge, do not get in each other's way."""
+    bridge = f"br-{secrets.token_hex(4)}"
+    vifs = [world.vif(listener, bridge, vlan=vlan) for listener in BOTH for vlan in (None, 5, 6, 7)]
+
+    ports = await asyncio.gather(*(world.plugged(vif, MARKS) for vif in vifs))
+
+    assert [why_not_port(vif, port) for vif, port in zip(vifs, ports, strict=True)] == [None] * len(vifs)
+    assert all((port.ofport or 0) > 0 and MARKS.items() <= port.external_ids.items() for port in ports)
+    await asyncio.gather(*(world.switch.unplug(vif, bridge) for vif in vifs))
+    assert not {vif.name for vif in vifs} & set(world.switch.ports())
+
+
 async def test_unplug_of_nothing(world: World) -> None:
     """Unplugging what is not there is fine."""
     vif = world.vif(APPLICATION)
@@ -196,6 +209,26 @@ async def test_marks(world: World) -> None:
         await world.switch.write_marks("vhunobody-00", MARKS)
 
 
+async def test_marks_of_one_port_alone(world: World) -> None:
+    """Writing the marks of one port touches no other, not even one that podvif plugged before and that is another's now."""
+    ours, former = world.vif(APPLICATION), world.vif(APPLICATION, vlan=100)
+    for vif in (ours, former):
+        await world.plugged(vif, MARKS)
+    world.remove_port(former.name)
+    async with asyncio.timeout(SECONDS):
+        while world.switch.port(former.name):
+            await world.switch.changed(former.name)
+    world.add_port(former.name, "br-dpdk", {"iface-id": "a-vm"})
+    await world.taken(former)
+
+    for _ in range(4):  # whichever thread does it
+        await world.switch.write_marks(ours.name, MARKS)
+
+    port = world.switch.port(former.name)
+    assert port is not None
+    assert (port.external_ids, port.tag) == ({"iface-id": "a-vm"}, None)
+
+
 async def test_ports_of_others(world: World) -> None:
     """Ports that others make and remove are seen, with whose they are, and each is a change."""
     vif = world.vif(APPLICATION)
@@ -275,15 +308,14 @@ async def test_vswitchd_is_restarted(world: World) -> None:
         while world.socket(vif.ovs_socket) is not SocketFile.BOUND:
             await world.switch.changed(vif.name)
     assert world.socket(vif.socket) is SocketFile.DEAD
-    # What the killed one left at the first names of other ports' sockets is in its way: clear up for the next case.
-    await world.switch.unplug(vif, vif.bridge)
-    await world.let_go(vif)
 
 
 async def test_ovsdb_is_lost(world: World) -> None:
     """Without OVSDB that is the trouble, acts are a Retry, and who waits is woken; it is found again by itself."""
     vif, fresh = world.vif(APPLICATION), world.vif(APPLICATION)
     await world.plugged(vif, MARKS)
+    found: list[str | None] = []
+    world.switch.on_connect(lambda: found.append(world.switch.trouble()))
     waiting = asyncio.ensure_future(world.switch.changed(fresh.name))
     await asyncio.sleep(0)
 
@@ -305,6 +337,7 @@ async def test_ovsdb_is_lost(world: World) -> None:
         await back
         while world.switch.trouble():
             await world.switch.changed(fresh.name)
+    assert found == [None]  # recovery's call, when it can ask
     port = world.switch.port(vif.name)
     assert port is not None
     assert MARKS.items() <= port.external_ids.items()

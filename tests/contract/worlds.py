@@ -7,7 +7,7 @@ does not know which of the two it has.
 import asyncio
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,9 @@ class Switch(vhostuser.Switch, readiness.Switch, Protocol):
 
     def ports(self) -> Mapping[str, SeenPort]:
         """All OVS ports by name."""
+
+    def on_connect(self, call: Callable[[], None]) -> None:
+        """Have `call` called each time that OVSDB can be asked (again)."""
 
     async def close(self) -> None:
         """End the connection."""
@@ -199,3 +202,15 @@ class RealWorld(World):
 
     def remove_port(self, name: str) -> None:
         self.ovs.vsctl("--no-wait", "del-port", name)
+
+    def clear(self) -> None:
+        """Leave no port and no socket for the next case.
+
+        A port that cannot bind is tried again and again, and DPDK 22.11 then closes descriptors that are not its own,
+        vswitchd's connection to OVSDB among them.
+        """
+        self.ovs.resume_vswitchd()
+        for port in self.ovs.ports():
+            self.ovs.vsctl("del-port", port)
+        for left in self.rundir.glob("vhu*"):
+            left.unlink()

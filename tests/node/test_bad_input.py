@@ -506,6 +506,14 @@ def test_an_ipam_plugin_that_fails_at_del(node: Node, box: Sandbox, plugin: Plug
     assert node.cni("DEL", config, box, cni_path=path).code == 0
 
 
+def test_an_ipam_plugin_that_fails_at_del_of_the_unknown(node: Node, box: Sandbox, plugin: Plugin) -> None:
+    """When the journal is lost only IPAM knows of a lease: a DEL that IPAM fails is a failure then too."""
+    path = plugin("exit 1", _error(7, "store is broken"))
+    refused(node.cni("DEL", node.network(ipam=OURS), box, cni_path=path), 7, "ours", "store is broken")
+    plugin("exit 1")
+    assert node.cni("DEL", node.network(ipam=OURS), box, cni_path=path).code == 0
+
+
 def test_arguments_that_host_local_does_not_know(node: Node, box: Sandbox) -> None:
     """CNI_ARGS that host-local refuses, at ADD and at DEL, are told in its words, and no address is held: nothing is left."""
     answer = node.cni("ADD", node.network(), box, args="COLOUR=green")
