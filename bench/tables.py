@@ -11,7 +11,7 @@ from rich.table import Table
 from bench import contenders, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS
 from bench.rows import Row, Rows
-from bench.targets import Verdict, ratio
+from bench.targets import Verdict, paired, ratio
 
 _SPREAD = ("n", "p10", "p50", "p95")
 
@@ -74,11 +74,12 @@ def _figures(row: Row) -> list[str]:
 
 def _ratios(row: Row, rows: list[Row], floor: str) -> list[str]:
     beside = next((each for each in rows if _group(each) == _group(row) and each.what == floor), None)
-    return (
-        ["", ""]
-        if beside is None
-        else [f"{each:.3f}" if floor == traffic.HAND else f"{each:.2f}" for each in ratio(row, beside)]
-    )
+    if beside is None:
+        return ["", ""]
+    if row.section == "traffic":
+        ratios = paired(row, beside)
+        return [f"{ratios.p50:.3f}", f"{ratios.p10:.3f}"]
+    return [f"{each:.2f}" for each in ratio(row, beside)]
 
 
 def _group(row: Row) -> tuple[object, ...]:

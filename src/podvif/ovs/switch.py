@@ -243,6 +243,8 @@ def _plug(api: SharedOvsdb, vif_object: Any, vif: Vif, extras: Callable[[Any], l
         if context.error is not None:
             raise Retry(f"OVSDB did not take port {vif.name}: {context.error}") from error
         raise Refused(f"os-vif cannot plug {vif.name}: {error}", code=errors.INTERNAL) from error
+    finally:
+        context.extras = None  # the thread goes on to other work, and this port's marks are no part of it
 
 
 def _unplug(api: SharedOvsdb, vif_object: Any, vif: Vif) -> int:
