@@ -72,6 +72,21 @@ NODE = [
         max=3600.0,
         help="Seconds after which an IPAM plugin that has not ended is killed.",
     ),
+    cfg.FloatOpt(
+        "resync_interval",
+        default=30.0,
+        min=0.1,
+        max=3600.0,
+        help="Seconds between two rounds over all attachments, which catch what no event has told.",
+    ),
+    cfg.FloatOpt(
+        "sweep_grace",
+        default=60.0,
+        min=0.0,
+        max=86400.0,
+        help="Seconds that an attachment whose sandbox is gone, and ports and files of ours without an owner, are left"
+        " before they are removed. Whatever DEL comes in that time does the work.",
+    ),
     cfg.StrOpt(
         "log_format",
         default="console",
@@ -125,6 +140,8 @@ class Settings(msgspec.Struct, frozen=True):
     source: str
     add_timeout: float
     ipam_timeout: float
+    resync_interval: float
+    sweep_grace: float
     log_format: str
 
 

@@ -117,6 +117,8 @@ class Node:
             source="standalone",
             add_timeout=add_timeout,
             ipam_timeout=5.0,
+            resync_interval=30.0,
+            sweep_grace=60.0,
             log_format="console",
         )
         self.switch = switch or FakeSwitch(self.rundir)
@@ -126,7 +128,7 @@ class Node:
         self.journal.life = self.driver.life = self.life
         self.readiness = Readiness(self.switch, self.settings)
         self.verbs = Verbs(self.settings, self.journal, self.driver, self.ipam, self.readiness)
-        self.recovery = Recovery(self.journal, self.verbs)
+        self.recovery = Recovery(self.journal, self.verbs, self.driver, self.switch, self.settings)
 
     def again(self) -> "Node":
         """Another daemon after this one has died: the disk, the switch and IPAM are as they were left."""

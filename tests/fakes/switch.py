@@ -58,6 +58,7 @@ class FakeSwitch:
         self._settling: dict[str, int] = {}
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._on_connect: list[Callable[[], None]] = []
+        self._on_ports: list[Callable[[frozenset[str]], None]] = []
 
     # -- what podvif asks for ------------------------------------------------------------------------------------------
 
@@ -66,6 +67,9 @@ class FakeSwitch:
 
     def on_connect(self, call: Callable[[], None]) -> None:
         self._on_connect.append(call)
+
+    def on_ports(self, call: Callable[[frozenset[str]], None]) -> None:
+        self._on_ports.append(call)
 
     async def close(self) -> None:
         self.kill_vswitchd()
@@ -227,6 +231,9 @@ class FakeSwitch:
                 (self.rundir / name).unlink()  # by the name it was made with: a socket that was moved is out of reach
 
     def _wake(self, name: str | None) -> None:
+        if name is not None:
+            for tell in self._on_ports:
+                asyncio.get_running_loop().call_soon(tell, frozenset({name}))
         for waiting, futures in self._waiters.items():
             if name is None or waiting == name:
                 for future in futures:

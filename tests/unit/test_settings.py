@@ -32,6 +32,8 @@ DEFAULTS = Settings(
     source="standalone",
     add_timeout=180.0,
     ipam_timeout=60.0,
+    resync_interval=30.0,
+    sweep_grace=60.0,
     log_format="console",
 )
 
@@ -52,6 +54,8 @@ def test_every_option(write: Write) -> None:
         "source": "standalone",
         "add_timeout": 1.5,
         "ipam_timeout": 2.0,
+        "resync_interval": 3.0,
+        "sweep_grace": 4.0,
         "log_format": "json",
     }
     lines = []

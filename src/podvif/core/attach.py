@@ -19,6 +19,7 @@ The rows, in order, on the way to *attached* (the first that matches is taken):
 | no OVS port, and vswitchd has not seen the removal of the last | AWAIT_REMOVAL                                 |
 | no OVS port                                                    | PLUG                                          |
 | OVS port with another type, path, bridge, MAC or VLAN          | UNPLUG                                        |
+| recovery, OVS listens: it could not open the port, a dead socket lies in its way | UNPLUG (the rows above do the rest) |
 | the Interface has an error, or ofport -1                       | fail with OVS's own words                     |
 | vswitchd has not dealt with the port                           | AWAIT_PORT                                    |
 | OVS listens: a socket at `ovs_vhu_path`                        | TAKE_SOCKET (rename over the pod's name)      |
@@ -62,6 +63,21 @@ class Step(enum.Enum):
     FORGET = "forget"
 
 
+class Link(enum.Enum):
+    """Whether packets can pass, and if not, whose turn it is."""
+
+    NOT_PLUGGED = "not plugged"
+    """There is no OVS port, or OVS refused it, or OVSDB cannot be asked."""
+    WAITING = "waiting for the application"
+    """All is there; the application has to listen (server) or to connect (client)."""
+    CONNECTED = "connected"
+    """Open vSwitch says that the link is up."""
+    STALE = "stale"
+    """The socket that lies at the pod's name is dead: its maker has ended, and podvif has not mended it yet."""
+    GONE = "gone"
+    """The sandbox is gone, and DEL has not come."""
+
+
 class Fail(msgspec.Struct, frozen=True):
     """No step leads on from here; `error` says why and what to do."""
 
@@ -77,6 +93,7 @@ class Want(msgspec.Struct, frozen=True):
         vif: the port; of an absent one only the names count.
         pod: goes into the owner marks.
         reserve: the network has an IPAM plugin.
+        mend: it stood once; an ADD is told of what OVS refuses, and does not try again.
     """
 
     attachment: Attachment
@@ -84,6 +101,7 @@ class Want(msgspec.Struct, frozen=True):
     vif: Vif
     pod: Pod = Pod()
     reserve: bool = False
+    mend: bool = False
 
 
 def next_step(want: Want, seen: Seen) -> Step | Fail | None:
@@ -134,7 +152,7 @@ def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
         return Step.REMOVE_STALE_SOCKET
     if port is None:
         return Step.PLUG if seen.settled else Step.AWAIT_REMOVAL
-    if why_not_port(vif, port):
+    if why_not_port(vif, port) or _blocked(want, seen):
         return Step.UNPLUG
     if port.error or port.ofport == -1:
         words = port.error or "it could not be opened (ofport -1)"
@@ -168,6 +186,19 @@ def _stale(want: Want, seen: Seen) -> bool:
     return seen.port is None and seen.ovs_socket in {SocketFile.DEAD, SocketFile.OTHER}
 
 
+def _blocked(want: Want, seen: Seen) -> bool:
+    # A vswitchd that was killed before its socket was moved leaves a file that the next one cannot bind to; it tries
+    # again only when the port is made again.
+    in_the_way = seen.ovs_socket in {SocketFile.DEAD, SocketFile.OTHER}
+    return (
+        want.mend
+        and want.vif.listener is Listener.OVS
+        and in_the_way
+        and seen.port is not None
+        and seen.port.ofport == -1
+    )
+
+
 def _toward_absent(want: Want, seen: Seen) -> Step | Fail | None:
     if seen.files_present:
         return Step.REMOVE_FILES
@@ -190,6 +221,18 @@ def _removable_sockets(seen: Seen) -> bool:
     # its next round; only what a dead vswitchd left there is ours to remove.
     at_pod = seen.pod_socket not in {SocketFile.ABSENT, SocketFile.DIRECTORY}
     return at_pod or seen.ovs_socket is SocketFile.DEAD
+
+
+def link(want: Want, seen: Seen) -> Link:
+    """The state of an attached interface's link, as observed."""
+    port = seen.port
+    if seen.switch_trouble or port is None or port.ofport in {None, -1} or not is_ours(want, port):
+        return Link.NOT_PLUGGED
+    if port.link_up:
+        return Link.CONNECTED
+    if seen.pod_socket in {SocketFile.DEAD, SocketFile.OTHER}:
+        return Link.STALE
+    return Link.WAITING
 
 
 def is_ours(want: Want, port: SeenPort) -> bool:

@@ -1,11 +1,11 @@
-"""File events: waiting for a fact about a name in a directory.
+"""File events: waiting for a fact about a name, and hearing of every change in a directory.
 
-Law: the directory is watched first and looked at second, so that nothing falls between; an overflow of the queue is an
-event like any other: look again.
+Law: a directory is watched first and looked at second, so that nothing falls between; an overflow of the queue, and the
+loss of the directory itself, are events like any other: look again.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 from asyncinotify import Inotify, Mask
@@ -40,3 +40,26 @@ async def until(path: str, ready: Callable[[], bool]) -> None:
                 if ready():
                     return
                 await asyncio.sleep(pause)
+
+
+async def changes(directories: Iterable[str]) -> AsyncIterator[str | None]:
+    """The names that come and go in the directories, for ever; None when anything may have changed.
+
+    The first is None, after the watches stand.  A directory that is missing is not watched; after the loss of one the
+    iterator ends, and the caller begins again when it likes.
+    """
+    with Inotify() as inotify:
+        for directory in directories:
+            try:
+                inotify.add_watch(
+                    Path(directory),
+                    Mask.CREATE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.ONLYDIR | Mask.DELETE_SELF,
+                )
+            except OSError:
+                continue
+        yield None
+        async for event in inotify:
+            if event.mask & (Mask.IGNORED | Mask.DELETE_SELF):
+                yield None
+                return
+            yield None if event.mask & Mask.Q_OVERFLOW or event.name is None else str(event.name)

@@ -98,6 +98,14 @@ def has_interface(path: str, name: str) -> bool:
     return inside(path, ask)
 
 
+def is_still(path: str, found: int) -> bool:
+    """Whether `path` is the namespace that had the inode `found`: a path may come to name another one."""
+    try:
+        return inode(path) == found
+    except Refused:
+        return False
+
+
 def same(path: str, other: str) -> bool:
     """Whether two paths are one namespace; False when one of them cannot be looked at."""
     try:

@@ -69,6 +69,7 @@ async def converge(
     seconds: float,
     wanted: Callable[[], bool],
     unwanted: asyncio.Event | None = None,
+    not_waiting_for: frozenset[Step] = frozenset(),
 ) -> list[Step]:
     """Do what is missing until nothing is; returns the steps taken.
 
@@ -79,6 +80,7 @@ async def converge(
         seconds: how long it may wait in all.
         wanted: whether the goal still is one; asked under the lock before each step.
         unwanted: set when it may be none any more; ends a wait.
+        not_waiting_for: waits that end the walk at once, since the caller hears of the event himself.
 
     Raises:
         SupersededError: it is not.
@@ -104,6 +106,8 @@ async def converge(
                 continue
         if not taken or taken[-1] is not step:  # waking up for something else and waiting on is no new step
             taken.append(step)
+        if step in not_waiting_for:
+            raise _too_late(want, step, 0)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await _either(world.wait(want, step, seen), unwanted)
@@ -133,4 +137,6 @@ def _too_late(want: Want, step: Step, seconds: float) -> Retry:
         Step.AWAIT_REMOVAL: f"ovs-vswitchd has not caught up with OVSDB, so OVS port {want.vif.name} could not be made",
         Step.AWAIT_SOCKET: f"ovs-vswitchd has not made the socket {want.vif.ovs_socket}",
     }[step]
-    return Retry(f"{what} within {seconds:g} s", "look whether ovs-vswitchd runs, and at its log")
+    return Retry(
+        f"{what} within {seconds:g} s" if seconds else f"{what} yet", "look whether ovs-vswitchd runs, and at its log"
+    )

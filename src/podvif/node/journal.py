@@ -32,6 +32,7 @@ class Journal:
         """
         self._directory = f"{state_dir.rstrip('/')}/attachments"
         self._entries: dict[Attachment, Entry] = {}
+        self._by_port: dict[str, Attachment] = {}
         self._encoder = msgspec.json.Encoder()
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)  # noqa: PTH103
@@ -60,11 +61,16 @@ class Journal:
             _LOG.error("journal file %s/%s is not readable and is set aside: %s", self._directory, name, error)
             files.move(f"{self._directory}/{name}", f"{self._directory}/{name}.unreadable")
             return
-        self._entries[entry.attachment] = entry
+        self.remember(entry)
 
     def get(self, attachment: Attachment) -> Entry | None:
         """The entry of an attachment."""
         return self._entries.get(attachment)
+
+    def by_port(self, name: str) -> Entry | None:
+        """The entry whose OVS port has that name."""
+        attachment = self._by_port.get(name)
+        return self._entries.get(attachment) if attachment else None
 
     def all(self) -> list[Entry]:
         """Every entry, in the order of their ADD."""
@@ -87,7 +93,7 @@ class Journal:
         """
         name = names.journal_file(entry.attachment)
         files.write_texts(self._directory, {name: self._encoder.encode(entry).decode()}, mode=0o600)
-        self._entries[entry.attachment] = entry
+        self.remember(entry)
 
     def mark(self, entry: Entry) -> None:
         """Write an entry if that is possible, and go on with it if not: what leaves has to leave on a full disk too."""
@@ -102,8 +108,11 @@ class Journal:
     def remember(self, entry: Entry) -> None:
         """Change an entry in memory alone: for what need not be known after a crash, since it is done again then."""
         self._entries[entry.attachment] = entry
+        self._by_port[entry.vif.name] = entry.attachment
 
     def remove(self, attachment: Attachment) -> None:
         """Forget an attachment; forgotten already is fine."""
         files.remove(self._directory, [names.journal_file(attachment)])
-        self._entries.pop(attachment, None)
+        entry = self._entries.pop(attachment, None)
+        if entry and self._by_port.get(entry.vif.name) == attachment:
+            del self._by_port[entry.vif.name]

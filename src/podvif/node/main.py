@@ -80,33 +80,36 @@ async def _serve(settings: Settings) -> None:
     driver = VIFVHostUserDriver(switch, journal, delegate, settings)
     readiness = Readiness(switch, settings)
     verbs = Verbs(settings, journal, driver, delegate, readiness)
-    server = Server(settings.cni_socket, verbs, {"status": lambda: report.status(journal, switch, driver)})
-    recovery = Recovery(journal, verbs)
-    tasks: set[asyncio.Task[None]] = set()
-
-    def recover() -> None:
-        task = asyncio.ensure_future(recovery.run())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    switch.on_connect(recover)
+    recovery = Recovery(journal, verbs, driver, switch, settings)
+    server = Server(
+        settings.cni_socket, verbs, {"status": lambda: report.status(journal, switch, driver, recovery.links())}
+    )
     _make_mount_point(settings.mount_point)
     await server.start()
     stop = _stop_event()
     await switch.connect()
     if reason := await readiness.why_not():
         _LOG.warning("this node cannot serve an ADD yet: %s", reason)
-    connecting = asyncio.ensure_future(switch.keep_connected())
+    background = [asyncio.ensure_future(switch.keep_connected()), asyncio.ensure_future(recovery.run())]
     _LOG.info("ready: %d attachments in the journal, listening on %s", len(journal.all()), settings.cni_socket)
     systemd.notify("READY=1")
-    await stop.wait()
+    await _until(stop, background)
     systemd.notify("STOPPING=1")
     _LOG.info("stopping: running verbs are finished first")
-    connecting.cancel()
     await server.stop()
-    for task in tasks:
+    for task in background:
         task.cancel()
     await switch.close()
+
+
+async def _until(stop: asyncio.Event, background: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for the end; a background task that dies is the end too, and loud: a service manager starts us again."""
+    stopped = asyncio.ensure_future(stop.wait())
+    waiting: set[asyncio.Future[Any]] = {stopped, *background}
+    while not stopped.done():
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
 def _stop_event() -> asyncio.Event:

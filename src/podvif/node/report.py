@@ -6,18 +6,30 @@ they are.
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from podvif.core import attach, translate
-from podvif.model import Addresses, Entry, Goal, Seen
+from podvif.core.attach import Link
+from podvif.model import Addresses, Attachment, Entry, Goal
 from podvif.node.journal import Journal
 from podvif.node.readiness import Switch
+from podvif.node.recover import LinkState
 from podvif.node.verbs import want_attached
 from podvif.node.vhostuser import VIFVHostUserDriver
 
 
-async def status(journal: Journal, switch: Switch, driver: VIFVHostUserDriver) -> dict[str, Any]:
-    """The switch, and every attachment with its state, ready to be JSON."""
+async def status(
+    journal: Journal, switch: Switch, driver: VIFVHostUserDriver, links: Mapping[Attachment, LinkState]
+) -> dict[str, Any]:
+    """The switch, and every attachment with its state, ready to be JSON.
+
+    Args:
+        journal: which attachments there are.
+        switch: the switch's own facts.
+        driver: observes each.
+        links: since when each link has been in the state it was last seen in.
+    """
     facts = switch.facts()
     return {
         "switch": {
@@ -26,16 +38,21 @@ async def status(journal: Journal, switch: Switch, driver: VIFVHostUserDriver) -
             "dpdk_version": facts.dpdk_version,
             "dpdk_initialized": facts.dpdk_initialized,
         },
-        "attachments": [await _attachment(entry, driver) for entry in journal.all()],
+        "attachments": [await _attachment(entry, driver, links) for entry in journal.all()],
     }
 
 
-async def _attachment(entry: Entry, driver: VIFVHostUserDriver) -> dict[str, Any]:
+async def _attachment(
+    entry: Entry, driver: VIFVHostUserDriver, links: Mapping[Attachment, LinkState]
+) -> dict[str, Any]:
     await asyncio.sleep(0)  # a node with many attachments goes on serving while it counts them
     want = want_attached(entry)
     seen = driver.observe(want)
     vif = entry.vif
     addresses = entry.addresses or Addresses()
+    attached = entry.goal is Goal.ATTACHED
+    known = links.get(entry.attachment)
+    state = known.link if known and known.link is Link.GONE else attach.link(want, seen)
     return {
         "container_id": entry.attachment.container_id,
         "ifname": entry.attachment.ifname,
@@ -48,8 +65,9 @@ async def _attachment(entry: Entry, driver: VIFVHostUserDriver) -> dict[str, Any
         "mode": translate.mode_of(vif.listener),
         "listener": vif.listener.value,
         "socket": vif.socket,
-        "link": _link(entry, seen),
-        "trouble": attach.why_not_attached(want, seen) if entry.goal is Goal.ATTACHED else None,
+        "link": str(state.value if attached else entry.goal.value),
+        "link_since": known.since if known and attached else None,
+        "trouble": attach.why_not_attached(want, seen) if attached else None,
         "mac": vif.mac,
         "mtu": vif.mtu,
         "vlan": vif.vlan,
@@ -57,14 +75,3 @@ async def _attachment(entry: Entry, driver: VIFVHostUserDriver) -> dict[str, Any
         "ips": [ip.address for ip in addresses.ips],
         "age_seconds": max(0, int(time.time() - entry.created)),
     }
-
-
-def _link(entry: Entry, seen: Seen) -> str:
-    """Up when OVS says that the application drives the port; else what is waited for."""
-    if entry.goal is not Goal.ATTACHED:
-        return str(entry.goal.value)
-    if seen.switch_trouble:
-        return "unknown"
-    if seen.port is None:
-        return "no port"
-    return "up" if seen.port.link_up else "waiting for the application"

@@ -5,9 +5,11 @@ anything left to do; STATUS looks at what every ADD needs.  None of them knows h
 """
 
 import asyncio
+import collections
+import contextlib
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -30,6 +32,9 @@ _LOG = logging.getLogger(__name__)
 
 ABSENT_SECONDS = 30.0
 """How long a removal may take in all; nothing in it waits for vswitchd."""
+
+_HEARD_OF = frozenset({Step.AWAIT_SOCKET})
+"""What recovery need not wait for: it watches the directories, with one watch for all attachments."""
 
 _STEPS: contextvars.ContextVar[list[Step] | None] = contextvars.ContextVar("steps", default=None)
 """The steps that the running verb has taken, for its line in the log."""
@@ -55,6 +60,7 @@ class Verbs:
         self._source = Standalone(settings)
         self._locks = Locks()
         self._unwanted: dict[Attachment, set[asyncio.Event]] = {}
+        self._busy: collections.Counter[Attachment] = collections.Counter()
         self._table: dict[Command, Callable[[Request], Awaitable[dict[str, Any] | None]]] = {
             Command.ADD: self._add,
             Command.CHECK: self._check,
@@ -72,7 +78,25 @@ class Verbs:
         """
         taken: list[Step] = []
         _STEPS.set(taken)
-        return await self._table[request.command](request), taken
+        with self._busy_with(request.attachment):
+            return await self._table[request.command](request), taken
+
+    def busy(self, attachment: Attachment) -> bool:
+        """Whether a verb is working on the attachment: then nobody else need look after it."""
+        return self._busy[attachment] > 0
+
+    @contextlib.contextmanager
+    def _busy_with(self, attachment: Attachment | None) -> Iterator[None]:
+        if attachment is None:
+            yield
+            return
+        self._busy[attachment] += 1
+        try:
+            yield
+        finally:
+            self._busy[attachment] -= 1
+            if not self._busy[attachment]:
+                del self._busy[attachment]
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
 
@@ -190,14 +214,14 @@ class Verbs:
 
     # -- the two goals -------------------------------------------------------------------------------------------------
 
-    async def attached(self, entry: Entry, seconds: float) -> None:
-        """Converge to attached.
+    async def attached(self, entry: Entry, seconds: float, *, mend: bool = False) -> list[Step]:
+        """Converge to attached; returns the steps taken.
 
         Raises:
             SupersededError: the attachment is leaving meanwhile.
             PodvifError: it cannot be attached.
         """
-        want = want_attached(entry)
+        want = msgspec.structs.replace(want_attached(entry), mend=mend)
 
         def wanted() -> bool:
             found = self._journal.get(entry.attachment)
@@ -209,16 +233,24 @@ class Verbs:
         waiting = self._unwanted.setdefault(entry.attachment, set())
         waiting.add(unwanted)
         try:
-            self._note(
-                await converge(want, self._driver, self._locks, seconds=seconds, wanted=wanted, unwanted=unwanted)
+            return self._noted(
+                await converge(
+                    want,
+                    self._driver,
+                    self._locks,
+                    seconds=seconds,
+                    wanted=wanted,
+                    unwanted=unwanted,
+                    not_waiting_for=_HEARD_OF if mend else frozenset(),
+                )
             )
         finally:
             waiting.discard(unwanted)
             if not waiting:
                 self._unwanted.pop(entry.attachment, None)
 
-    async def absent(self, entry: Entry) -> None:
-        """Write down that the attachment leaves, and converge to absent.
+    async def absent(self, entry: Entry) -> list[Step]:
+        """Write down that the attachment leaves, and converge to absent; returns the steps taken.
 
         Raises:
             PodvifError: something is left; the entry stays *leaving*.
@@ -234,14 +266,16 @@ class Verbs:
             return found is None or found.goal is Goal.LEAVING
 
         try:
-            self._note(await converge(want, self._driver, self._locks, seconds=ABSENT_SECONDS, wanted=wanted))
+            return self._noted(await converge(want, self._driver, self._locks, seconds=ABSENT_SECONDS, wanted=wanted))
         except SupersededError:
             _LOG.info("%s is being added again while it leaves", entry.attachment)
+            return []
 
-    def _note(self, steps: list[Step]) -> None:
+    def _noted(self, steps: list[Step]) -> list[Step]:
         taken = _STEPS.get()
         if taken is not None:
             taken.extend(steps)
+        return steps
 
 
 def want_attached(entry: Entry) -> Want:

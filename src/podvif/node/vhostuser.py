@@ -127,7 +127,7 @@ class VIFVHostUserDriver:
         """Where the socket's listener may live: the pod, this host, or wherever vswitchd was started."""
         found: list[str | None] = []
         if want.vif.listener is Listener.APPLICATION or want.goal is Goal.LEAVING:
-            if entry and entry.netns and _still(entry):
+            if entry and netns.is_still(entry.netns, entry.netns_inode):
                 found.append(entry.netns)
             found.append(None)
         if want.vif.listener is Listener.OVS or want.goal is Goal.LEAVING:
@@ -250,14 +250,6 @@ class VIFVHostUserDriver:
         files.write_texts(
             self._directory, {name: text for name, text in changed.items() if files.present(self._directory, [name])}
         )
-
-
-def _still(entry: Entry) -> bool:
-    """Whether the sandbox's namespace still is the one of the ADD: a path may come to name another one."""
-    try:
-        return os.stat(entry.netns).st_ino == entry.netns_inode  # noqa: PTH116
-    except OSError:
-        return False
 
 
 def _own_files(want: Want) -> list[str]:

@@ -55,6 +55,7 @@ class Switch:
         self._connecting = asyncio.Lock()
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._on_connect: list[Callable[[], None]] = []
+        self._on_ports: list[Callable[[frozenset[str]], None]] = []
         self._settling: dict[str, int] = {}
         self._baseline = 0
         self._cur_cfg = 0
@@ -111,6 +112,10 @@ class Switch:
     def on_connect(self, call: Callable[[], None]) -> None:
         """Have `call` called each time that OVSDB can be asked (again)."""
         self._on_connect.append(call)
+
+    def on_ports(self, call: Callable[[frozenset[str]], None]) -> None:
+        """Have `call` called with the names of the OVS ports that changed."""
+        self._on_ports.append(call)
 
     async def close(self) -> None:
         """End the connection's thread."""
@@ -179,7 +184,10 @@ class Switch:
                 self._baseline = self.facts().next_cfg
                 for call in self._on_connect:
                     call()
-        elif not names or before < self._baseline:
+        elif names:
+            for tell in self._on_ports:
+                tell(names)
+        if names is not None and (not names or before < self._baseline):
             woken |= set(self._waiters)  # the row of the switch itself: rare, and cheap to look at again
         for name in woken:
             for future in self._waiters.get(name, ()):

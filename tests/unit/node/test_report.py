@@ -15,7 +15,7 @@ from podvif.node import report
 
 async def told(node: Node) -> dict[str, Any]:
     """The answer, as it leaves the daemon."""
-    found = await report.status(node.journal, node.switch, node.driver)
+    found = await report.status(node.journal, node.switch, node.driver, node.recovery.links())
     decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(found))
     return decoded
 
@@ -58,6 +58,7 @@ async def test_attachment(node: Node) -> None:
         "listener": "application",
         "socket": vif.socket,
         "link": "waiting for the application",
+        "link_since": None,
         "trouble": None,
         "mac": vif.mac,
         "mtu": 1500,
@@ -77,14 +78,14 @@ def _connects(node: Node) -> None:
 @pytest.mark.parametrize(
     ("happens", "link", "trouble"),
     [
-        (_connects, "up", None),
-        (lambda node: node.switch.remove_port(node.vif().name), "no port", "is missing"),
-        (lambda node: node.switch.lose_ovsdb(), "unknown", "cannot be reached"),
+        (_connects, "connected", None),
+        (lambda node: node.switch.remove_port(node.vif().name), "not plugged", "is missing"),
+        (lambda node: node.switch.lose_ovsdb(), "not plugged", "cannot be reached"),
         (lambda node: node.switch.add_port(port_of(node.vif(), tag=9)), "waiting for the application", "VLAN 9"),
     ],
 )
 async def test_link(node: Node, happens: Callable[[Node], None], link: str, trouble: str | None) -> None:
-    """The link is up when OVS says so; what is wrong with an attachment is told in CHECK's words."""
+    """The link is connected when OVS says so; what is wrong with an attachment is told in CHECK's words."""
     await node.call("ADD", config())
     happens(node)
 

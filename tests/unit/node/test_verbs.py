@@ -131,7 +131,7 @@ async def test_add_while_ovsdb_is_away(node: Node) -> None:
 
     assert error.code == errors.TRY_AGAIN_LATER
     node.switch.regain_ovsdb()
-    await node.recovery.run()
+    await node.recovery.everything("start")
     assert node.left() == []
 
 
@@ -281,7 +281,7 @@ async def test_failure_and_failing_roll_back(make_node: MakeNode) -> None:
     await refusal(node.call("ADD", network()), "the files failed")
     assert len(node.switch.ports()) == 1
 
-    await node.recovery.run()
+    await node.recovery.everything("start")
     assert node.left() == []
 
 
@@ -376,7 +376,7 @@ async def test_del_while_ovsdb_is_away(node: Node, listener: Listener) -> None:
     assert entry.goal is Goal.LEAVING
     assert len(node.switch.ports()) == 1
     node.switch.regain_ovsdb()
-    await node.recovery.run()
+    await node.recovery.everything("start")
     assert node.left() == []
 
 
@@ -671,7 +671,7 @@ async def test_death_at_any_moment(make_node: MakeNode, listener: Listener, verb
         if not await _dies(died, listener, verb, moment):
             break
         node = died.again()
-        await node.recovery.run()
+        await node.recovery.everything("start")
 
         # ADD had written down that it succeeded, or DEL had written down nothing yet.
         if entry := node.journal.get(ATTACHMENT):
@@ -693,6 +693,6 @@ async def test_death_in_add_and_del_at_once(make_node: MakeNode, listener: Liste
             break
         node = died.again()
 
-        await asyncio.gather(node.call("DEL", BARE), node.recovery.run())
+        await asyncio.gather(node.call("DEL", BARE), node.recovery.everything("start"))
 
         assert node.left() == [], moment

@@ -1,0 +1,129 @@
+"""The sweep: what has no owner any more goes.
+
+Law: nothing is assumed of the runtime, which may never send DEL.  An attachment whose sandbox is gone goes after a time of
+grace; so does what carries our marks or names and is in no journal.  What has no mark of ours is never touched, and neither
+is a port that an application still drives: somebody is there, whatever the records say.
+"""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from podvif import names
+from podvif.core import translate
+from podvif.errors import PodvifError
+from podvif.host import files, netns
+from podvif.model import Attachment, Entry, Goal, SeenPort, SocketFile
+from podvif.node.journal import Journal
+from podvif.node.verbs import Verbs
+from podvif.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+# Runtimes' container ids are 32 random bytes in hexadecimal; a file of another form may be the pods' own.
+_FILE = re.compile(r"\.?([0-9a-f]{64})(?:\.json|\.env|-([^/]+?))(\.new)?")
+_SOCKET = re.compile(r"vhu[0-9a-f]{8}-[0-9a-f]{2}")
+
+
+class Switch(Protocol):
+    """What the sweep needs of Open vSwitch (`podvif.ovs.switch.Switch`)."""
+
+    def trouble(self) -> str | None:
+        """Why OVSDB cannot be asked, None when it can."""
+
+    def ports(self) -> Mapping[str, SeenPort]:
+        """All OVS ports by name."""
+
+
+class Sweep:
+    """One pass over attachments, ports and files at a time."""
+
+    def __init__(self, journal: Journal, verbs: Verbs, switch: Switch, settings: Settings) -> None:
+        """Take the parts."""
+        self._journal = journal
+        self._verbs = verbs
+        self._switch = switch
+        self._settings = settings
+        self._missing: dict[Attachment, float] = {}
+        self.swept = 0
+
+    async def run(self) -> None:
+        """Remove what has been without an owner for longer than the grace; what fails is said and tried again."""
+        now = time.monotonic()
+        gone = [*self._without_sandbox(), *self._without_journal()]
+        self._missing = {entry.attachment: self._missing.get(entry.attachment, now) for entry in gone}
+        for entry in gone:
+            if now - self._missing[entry.attachment] < self._settings.sweep_grace:
+                continue
+            try:
+                await self._verbs.absent(entry)
+            except PodvifError as error:
+                _LOG.warning("%s has no owner and could not be removed: %s", entry.attachment, error.message)
+            else:
+                self.swept += 1
+                _LOG.info("%s had no owner and is removed", entry.attachment)
+        self._sweep_files()
+
+    def _without_sandbox(self) -> list[Entry]:
+        return [
+            entry
+            for entry in self._journal.all()
+            if entry.goal is Goal.ATTACHED and not netns.is_still(entry.netns, entry.netns_inode)
+        ]
+
+    def _without_journal(self) -> list[Entry]:
+        found = []
+        for port in self._switch.ports().values():
+            attachment = _owner(port)
+            if attachment is None or self._journal.get(attachment) or port.link_up:
+                continue
+            vif = translate.vif_by_name(attachment, self._settings.mount_point, self._settings.ovs_vhu_path)
+            if vif.name == port.name and port.external_ids.get("iface-id") == vif.port_id:
+                found.append(Entry(attachment, "", Goal.LEAVING, vif))
+        return found
+
+    def _sweep_files(self) -> None:
+        if self._switch.trouble():
+            return  # without OVSDB nobody knows whose a socket is
+        directory = self._settings.mount_point
+        try:
+            listed = sorted(os.listdir(directory))  # noqa: PTH208
+        except OSError:
+            return
+        leftover = [name for name in listed if self._is_leftover(directory, name)]
+        for name in leftover:
+            try:
+                files.remove(directory, [name])
+            except PodvifError as error:
+                _LOG.warning("%s/%s has no owner and could not be removed: %s", directory, name, error.message)
+            else:
+                self.swept += 1
+                _LOG.info("%s/%s had no owner and is removed", directory, name)
+
+    def _is_leftover(self, directory: str, name: str) -> bool:
+        try:
+            age = time.time() - os.lstat(f"{directory}/{name}").st_ctime
+        except OSError:
+            return False
+        if age < self._settings.sweep_grace:
+            return False
+        if found := _FILE.fullmatch(name):
+            container_id, ifname, temporary = found.groups()
+            if temporary or not ifname:
+                return not any(entry.attachment.container_id == container_id for entry in self._journal.all())
+            return self._journal.get(Attachment(container_id, ifname)) is None
+        if _SOCKET.fullmatch(name) is None or self._journal.by_port(name):
+            return False
+        path = f"{directory}/{name}"
+        used = any(port.name == name or port.vhost_server_path == path for port in self._switch.ports().values())
+        return not used and files.look_at_socket(path, [None]) is SocketFile.DEAD
+
+
+def _owner(port: SeenPort) -> Attachment | None:
+    """Whose an OVS port is by our marks."""
+    container_id = port.external_ids.get(names.MARK_CONTAINER)
+    ifname = port.external_ids.get(names.MARK_IFNAME)
+    return Attachment(container_id, ifname) if container_id and ifname else None

@@ -1,0 +1,158 @@
+"""The sweep: what has no owner any more goes, and nothing else."""
+
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.fakes.node import Node
+from tests.fakes.values import ATTACHMENT, config
+
+from podvif import names
+from podvif.model import Attachment, Listener
+from podvif.node.sweep import Sweep
+
+CONTAINER = "0123456789abcdef" * 4
+
+
+def sweep(node: Node, grace: float = 0.0) -> Sweep:
+    """A sweep with its own idea of grace."""
+    settings = msgspec.structs.replace(node.settings, sweep_grace=grace)
+    return Sweep(node.journal, node.verbs, node.switch, settings)
+
+
+async def test_sandbox_is_gone(node: Node) -> None:
+    """An attachment whose namespace is another one, or none, goes after the grace and leaves nothing."""
+    await node.call("ADD", config(ipam={"type": "fake"}))
+    made = node.journal.get(ATTACHMENT)
+    assert made is not None
+    node.journal.put(msgspec.structs.replace(made, netns_inode=1))
+
+    await sweep(node, grace=1000.0).run()
+    assert node.journal.get(ATTACHMENT) is not None
+    await sweep(node).run()
+
+    assert node.left() == []
+
+
+async def test_living_sandbox(node: Node) -> None:
+    """An attachment whose namespace is the one of its ADD stays as it is."""
+    await node.call("ADD", config())
+    before = node.left()
+
+    await sweep(node).run()
+
+    assert node.left() == before
+
+
+async def test_journal_is_lost(node: Node) -> None:
+    """An OVS port with our marks and no journal entry goes."""
+    await node.call("ADD", config())
+    node.journal.remove(ATTACHMENT)
+
+    await sweep(node).run()
+
+    assert node.switch.ports() == {}
+
+
+async def test_journal_is_lost_and_the_application_lives(node: Node) -> None:
+    """Such a port stays as long as an application drives it."""
+    await node.call("ADD", config())
+    node.journal.remove(ATTACHMENT)
+    (port,) = node.switch.ports().values()
+    node.switch.add_port(msgspec.structs.replace(port, link_up=True))
+
+    await sweep(node).run()
+
+    assert list(node.switch.ports()) == [port.name]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {},
+        {"iface-id": "9c9cc8f5-8888-4444-8888-000000000001"},
+        {names.MARK_CONTAINER: "c0ffee", names.MARK_IFNAME: "net1", "iface-id": "9c9cc8f5-8888-4444-8888-000000000001"},
+    ],
+)
+async def test_foreign_port(node: Node, ids: dict[str, str]) -> None:
+    """A port that is not ours by marks and port id stays, whatever its name."""
+    await node.call("ADD", config())
+    (port,) = node.switch.ports().values()
+    await node.call("DEL", config())
+    node.switch.add_port(msgspec.structs.replace(port, external_ids=ids))
+
+    await sweep(node).run()
+
+    assert list(node.switch.ports()) == [port.name]
+
+
+async def test_files_without_an_owner(node: Node) -> None:
+    """Files of a container id that the journal does not know go, when they are older than the grace."""
+    listed = [f"{CONTAINER}.json", f"{CONTAINER}.env", f"{CONTAINER}-net1", f".{CONTAINER}.env.new"]
+    for name in listed:
+        (node.pods / name).touch()
+
+    await sweep(node, grace=1000.0).run()
+    assert len(os.listdir(node.pods)) == len(listed)  # noqa: PTH208
+    await sweep(node).run()
+
+    assert os.listdir(node.pods) == []  # noqa: PTH208
+
+
+async def test_files_of_the_pods(node: Node) -> None:
+    """What is not named like a file of ours is the pods' own and stays."""
+    for name in ("notes.txt", "c0ffee.json", "vhu-mine", f"{CONTAINER}", f"{CONTAINER[:-1]}.json"):
+        (node.pods / name).touch()
+    before = sorted(os.listdir(node.pods))  # noqa: PTH208
+
+    await sweep(node).run()
+
+    assert sorted(os.listdir(node.pods)) == before  # noqa: PTH208
+
+
+async def test_files_of_an_attachment(node: Node) -> None:
+    """The files of what the journal knows stay."""
+    attachment = Attachment(CONTAINER, "net1")
+    await node.call("ADD", config(), attachment)
+    before = sorted(os.listdir(node.pods))  # noqa: PTH208
+
+    await sweep(node).run()
+
+    assert sorted(os.listdir(node.pods)) == before  # noqa: PTH208
+
+
+def _socket(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(str(path))
+    return made
+
+
+async def test_dead_socket_without_an_owner(node: Node) -> None:
+    """A dead socket that no OVS port uses and no entry names goes; a living one, and one that a port uses, stays."""
+    dead, living, used = "vhu00000000-01", "vhu00000000-02", "vhu00000000-03"
+    for name in (dead, used):
+        _socket(node.pods / name).close()
+    vif = node.vif(Listener.APPLICATION)
+    await node.call("ADD", config())
+    (port,) = node.switch.ports().values()
+    node.switch.add_port(
+        msgspec.structs.replace(port, name="vm", external_ids={}, vhost_server_path=str(node.pods / used))
+    )
+
+    with _socket(node.pods / living):
+        await sweep(node).run()
+
+    assert {name for name in os.listdir(node.pods) if name.startswith("vhu")} == {living, used}  # noqa: PTH208
+    assert vif.name in node.switch.ports()
+
+
+async def test_ovsdb_is_away(node: Node) -> None:
+    """Without OVSDB nobody knows whose a file is: all stay."""
+    (node.pods / f"{CONTAINER}.json").touch()
+    node.switch.lose_ovsdb()
+
+    await sweep(node).run()
+
+    assert os.listdir(node.pods) == [f"{CONTAINER}.json"]  # noqa: PTH208
