@@ -27,6 +27,7 @@ def measure(stage: Stage, rows: Rows, seconds: float) -> None:
     try:
         all_at_once(stage, "ADD", mode, ids)
         stage.raw.settle()
+        stage.catch_up()
         where = Row("daemon", "", "", stage.maxsleep, mode, "", ATTACHMENTS)
         rows.take(Row(where.section, RSS, "MB", where.maxsleep, mode, "", ATTACHMENTS), _megabytes(stage))
         before, began = stage.daemon.cpu_seconds(), time.monotonic()

@@ -77,9 +77,9 @@ class Stage:
             for pid in paused:
                 os.kill(pid, signal.SIGCONT)
         self.raw.settle()
-        self._catch_up()
+        self.catch_up()
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         """Return when nobody has anything to do any more; nobody announces that, so it is looked at."""
         pids = (self.daemon.pid, self.floor.pid, self.ovs.ovsdb_pid)
         used, end = _processor_time(pids), time.monotonic() + DIGESTION

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.worlds import FakeWorld, RealWorld, World
 
 from podvif.lab import ovs as lab_ovs
 from podvif.lab import programs
 from podvif.lab.hugepages import hugepages, observe_pages
 from podvif.lab.ovs import PrivateOvs
 from podvif.lab.process import LabError
+from tests.contract.worlds import FakeWorld, RealWorld, World
 
 
 def not_here(reason: str) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.contract.conftest import not_here
-from tests.fakes.node import Node
-from tests.fakes.values import ATTACHMENT, config, entry
 
 from podvif import errors, names
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.host import files
 from podvif.model import Attachment, Entry, Goal, SocketFile
 from podvif.node.journal import Journal
+from tests.contract.conftest import not_here
+from tests.fakes.node import Node
+from tests.fakes.values import ATTACHMENT, config, entry
 
 Mount = Callable[[str, str], Path]
 OTHER = Attachment("beef", "net1")

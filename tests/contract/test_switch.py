@@ -5,13 +5,13 @@ import secrets
 from pathlib import Path
 
 import pytest
-from tests.contract.worlds import SECONDS, World, adapter
-from tests.fakes.values import BOTH, port_of
 
 from podvif import names
 from podvif.core.attach import OVS_TYPE, why_not_port
 from podvif.errors import Retry
 from podvif.model import Attachment, Listener, SocketFile
+from tests.contract.worlds import SECONDS, World, adapter
+from tests.fakes.values import BOTH, port_of
 
 APPLICATION, OVS = Listener.APPLICATION, Listener.OVS
 MARKS = names.marks(Attachment("c0ffee", "net1"), "ns/pod")

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from tests.fakes.switch import FakeSwitch
-from tests.fakes.values import vif
-
 from podvif.host import files
 from podvif.lab.ovs import PrivateOvs
 from podvif.model import Attachment, Listener, SeenPort, SocketFile, Vif
 from podvif.node import readiness, vhostuser
+from tests.fakes.switch import FakeSwitch
+from tests.fakes.values import vif
 
 SECONDS = 15.0
 """The longest that a case waits for something that happens by itself."""

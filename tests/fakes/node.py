@@ -10,10 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.ipam import FakeIpam
-from tests.fakes.switch import FakeSwitch
-from tests.fakes.values import ATTACHMENT, config, environment, vif
-
 from podvif.core.attach import Step, Want
 from podvif.core.cni import parse_request
 from podvif.model import Attachment, Entry, Listener, Seen, SocketDir, Vif
@@ -23,6 +19,9 @@ from podvif.node.recover import Recovery
 from podvif.node.verbs import Verbs
 from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.settings import Settings
+from tests.fakes.ipam import FakeIpam
+from tests.fakes.switch import FakeSwitch
+from tests.fakes.values import ATTACHMENT, config, environment, vif
 
 MODE = {Listener.APPLICATION: "server", Listener.OVS: "client"}
 

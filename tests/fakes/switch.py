@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from tests.fakes.values import port_of
 
 from podvif.core.attach import OVS_TYPE
 from podvif.errors import Retry
 from podvif.model import SeenPort, SwitchFacts, Vif
+from tests.fakes.values import port_of
 
 
 @dataclass

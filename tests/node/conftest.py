@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.node.support import MakeNode, Node
 
 from podvif.lab import ovs as lab_ovs
 from podvif.lab import programs
@@ -20,6 +19,7 @@ from podvif.lab.hugepages import hugepages, observe_pages
 from podvif.lab.ovs import PrivateOvs
 from podvif.lab.process import LabError
 from podvif.lab.sandbox import Sandbox, sandbox
+from tests.node.support import MakeNode, Node
 
 
 @functools.cache

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.node.support import MODES, MakeNode, Node
 
 from podvif.lab.sandbox import Sandbox, sandbox
+from tests.node.support import MODES, MakeNode, Node
 
 PODS = 200
 AT_ONCE = 16

@@ -13,6 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from podvif.core.attach import Step
+from podvif.lab.ovs import PrivateOvs
+from podvif.lab.process import LabError
+from podvif.lab.sandbox import Sandbox
+from podvif.node.converge import WAITS
 from tests.node.support import (
     MODES,
     SOON,
@@ -26,12 +32,6 @@ from tests.node.support import (
     shim_in_background,
     wait_for,
 )
-
-from podvif.core.attach import Step
-from podvif.lab.ovs import PrivateOvs
-from podvif.lab.process import LabError
-from podvif.lab.sandbox import Sandbox
-from podvif.node.converge import WAITS
 
 Boxes = Callable[[], Sandbox]
 modes = pytest.mark.parametrize("mode", MODES)

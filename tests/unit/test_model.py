@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from tests.fakes.values import ATTACHMENT, BOTH, config, entry, vif
 
 from podvif.model import Address, Addresses, Attachment, Dns, Entry, Goal, IpamCall, Listener, Pod, Route
+from tests.fakes.values import ATTACHMENT, BOTH, config, entry, vif
 
 
 def test_frozen() -> None:

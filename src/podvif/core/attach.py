@@ -18,8 +18,9 @@ The rows, in order, on the way to *attached* (the first that matches is taken):
 | APPLICATION listens: a dead socket or no socket lies there, OVS is not connected | REMOVE_STALE_SOCKET         |
 | no OVS port, and vswitchd has not seen the removal of the last | AWAIT_REMOVAL                                 |
 | no OVS port                                                    | PLUG                                          |
-| OVS port with another type, path, bridge, MAC or VLAN          | UNPLUG                                        |
+| OVS port with another type, path, bridge, MAC, MTU or VLAN     | UNPLUG                                        |
 | recovery, OVS listens: it could not open the port, a dead socket lies in its way | UNPLUG (the rows above do the rest) |
+| recovery, OVS listens: it has the port, and its socket is nowhere | UNPLUG (likewise)                          |
 | the Interface has an error, or ofport -1                       | fail with OVS's own words                     |
 | vswitchd has not dealt with the port                           | AWAIT_PORT                                    |
 | OVS listens: a socket at `ovs_vhu_path`                        | TAKE_SOCKET (rename over the pod's name)      |
@@ -152,7 +153,7 @@ def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
         return Step.REMOVE_STALE_SOCKET
     if port is None:
         return Step.PLUG if seen.settled else Step.AWAIT_REMOVAL
-    if why_not_port(vif, port) or _blocked(want, seen):
+    if why_not_port(vif, port) or _blocked(want, seen) or _lost(want, seen):
         return Step.UNPLUG
     if port.error or port.ofport == -1:
         words = port.error or "it could not be opened (ofport -1)"
@@ -197,6 +198,13 @@ def _blocked(want: Want, seen: Seen) -> bool:
         and seen.port is not None
         and seen.port.ofport == -1
     )
+
+
+def _lost(want: Want, seen: Seen) -> bool:
+    # Somebody has removed the socket that OVS still listens on: only a port made again brings another.
+    nowhere = seen.pod_socket is SocketFile.ABSENT and seen.ovs_socket is SocketFile.ABSENT
+    taken = seen.port is not None and seen.port.ofport not in {None, -1}
+    return want.mend and want.vif.listener is Listener.OVS and nowhere and taken
 
 
 def _toward_absent(want: Want, seen: Seen) -> Step | Fail | None:
@@ -280,6 +288,8 @@ def why_not_attached(want: Want, seen: Seen) -> str | None:
             return f"OVS port {want.vif.name} is missing"
         case Step.UNPLUG if seen.port:
             return why_not_port(want.vif, seen.port)
+        case Step.AWAIT_PORT | Step.AWAIT_REMOVAL:
+            return f"OVS port {want.vif.name} is being made again, and ovs-vswitchd has not come to it yet"
         case Step.AWAIT_SOCKET:
             return f"the socket {want.vif.socket} is missing or dead, and vswitchd has made no new one"
         case Step.TAKE_SOCKET:

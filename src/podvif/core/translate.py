@@ -225,8 +225,8 @@ def _is_hex(text: str) -> bool:
 def requested_ips(request: Request, network: Network) -> tuple[str, ...]:
     """The addresses that somebody asked for (runtimeConfig.ips, args.cni.ips, CNI_ARGS IP); IPAM reads the same keys."""
     listed = [*network.runtime_config.ips, *network.args.cni.ips]
-    from_args = request.args.get("IP")
-    return tuple(listed or ([from_args] if from_args else []))
+    from_args = request.args.get("IP", "").split(",")  # the static plugin takes a list there
+    return tuple(listed or [address for address in from_args if address])
 
 
 def why_not_addresses(requested: Iterable[str], given: Addresses) -> str | None:

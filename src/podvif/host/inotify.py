@@ -43,7 +43,7 @@ async def until(path: str, ready: Callable[[], bool]) -> None:
 
 
 async def changes(directories: Iterable[str]) -> AsyncIterator[str | None]:
-    """The names that come and go in the directories, for ever; None when anything may have changed.
+    """The names that come, go and are written to in the directories, for ever; None when anything may have changed.
 
     The first is None, after the watches stand.  A directory that is missing is not watched; after the loss of one the
     iterator ends, and the caller begins again when it likes.
@@ -53,7 +53,13 @@ async def changes(directories: Iterable[str]) -> AsyncIterator[str | None]:
             try:
                 inotify.add_watch(
                     Path(directory),
-                    Mask.CREATE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.ONLYDIR | Mask.DELETE_SELF,
+                    Mask.CREATE
+                    | Mask.MOVED_TO
+                    | Mask.MOVED_FROM
+                    | Mask.DELETE
+                    | Mask.CLOSE_WRITE
+                    | Mask.ONLYDIR
+                    | Mask.DELETE_SELF,
                 )
             except OSError:
                 continue

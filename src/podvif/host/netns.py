@@ -59,6 +59,8 @@ def inside(path: str, ask: Callable[[], T]) -> T:
         OSError: the namespace is gone or may not be entered.
         Exception: whatever `ask` raises.
     """
+    if same(path, "/proc/thread-self/ns/net"):
+        return ask()  # entering one's own takes a right that asking does not
     outcome: list[T] = []
     failure: list[BaseException] = []
 
@@ -86,7 +88,11 @@ def inside(path: str, ask: Callable[[], T]) -> T:
 
 
 def has_interface(path: str, name: str) -> bool:
-    """Whether the namespace at `path` has a network interface called `name`."""
+    """Whether the namespace at `path` has a network interface called `name`.
+
+    Raises:
+        Refused: the namespace cannot be entered; CNI code 4.
+    """
 
     def ask() -> bool:
         try:
@@ -95,7 +101,14 @@ def has_interface(path: str, name: str) -> bool:
             return False
         return True
 
-    return inside(path, ask)
+    try:
+        return inside(path, ask)
+    except OSError as error:
+        raise Refused(
+            f"CNI_NETNS {path} cannot be entered: {error.strerror}",
+            "it has to stand until DEL; podvif has to run as root",
+            code=errors.INVALID_ENVIRONMENT,
+        ) from error
 
 
 def is_still(path: str, found: int) -> bool:

@@ -124,7 +124,7 @@ class Verbs:
         except BaseException:
             # A repeat that fails says so and leaves what stands: an application may be running on it.
             if entry.goal is Goal.ATTACHING:
-                await asyncio.shield(self._roll_back(wanted.attachment))
+                await asyncio.shield(self._roll_back(entry))
             raise
         return cni.render_result(request, done.vif, done.addresses or Addresses())
 
@@ -134,14 +134,14 @@ class Verbs:
             raise SupersededError
         return found
 
-    async def _roll_back(self, attachment: Attachment) -> None:
-        entry = self._journal.get(attachment)
-        if entry is None:
+    async def _roll_back(self, begun: Entry) -> None:
+        entry = self._journal.get(begun.attachment)
+        if entry is None or entry.created != begun.created:  # a DEL and a newer ADD have come between
             return
         try:
             await self.absent(entry)
         except PodvifError as error:
-            _LOG.warning("%s is leaving after a failed ADD: %s", attachment, error.message)
+            _LOG.warning("%s is leaving after a failed ADD: %s", begun.attachment, error.message)
 
     async def _del(self, request: Request) -> None:
         entry = self._journal.get(request.expect_attachment()) or self._source.leaving(request)

@@ -45,7 +45,7 @@ _COLUMNS = {
     ],
 }
 
-_PROBE_MS = 5000  # finds an ovsdb-server that is there and does not answer; the library would not ask on a unix socket
+_PROBE_MS = 2000  # finds an ovsdb-server that is there and does not answer; the library would not ask on a unix socket
 
 
 class Replica:

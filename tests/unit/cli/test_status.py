@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.cli.test_daemon import Answers, answers, frame
 
 from podvif.cli.status import age, status
+from tests.unit.cli.test_daemon import Answers, answers, frame
 
 __all__ = ["answers"]
 

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fakes.values import ATTACHMENT, BOTH, port_of, vif
 
 from podvif import errors, names
 from podvif.core.attach import OVS_TYPE, Fail, Step, Want, next_step, why_not_attached, why_not_port
 from podvif.model import Addresses, Goal, Listener, Pod, Seen, SocketFile
 from podvif.node.converge import STEPS_MAX, WAITS
+from tests.fakes.values import ATTACHMENT, BOTH, port_of, vif
 
 OVS, APPLICATION = Listener.OVS, Listener.APPLICATION
 ABSENT, BOUND, DEAD, OTHER, DIRECTORY = (

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from tests.fakes.values import ATTACHMENT, config, environment, request, vif
 
 from podvif import errors
 from podvif.core import cni
 from podvif.core.cni import NEWEST_VERSION, SUPPORTED_VERSIONS, Command, parse_request
 from podvif.errors import Bug, PodvifError, Refused, Retry
 from podvif.model import Address, Addresses, Attachment, Dns, Pod, Route
+from tests.fakes.values import ATTACHMENT, config, environment, request, vif
 
 ADDRESSES = Addresses(
     ips=(Address("10.1.0.5/24", "10.1.0.1"), Address("fd00::5/64")),

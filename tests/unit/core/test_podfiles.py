@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.fakes.values import BOTH, entry, vif
 
 from podvif import names
 from podvif.core import podfiles
 from podvif.model import Address, Addresses, Attachment, Dns, Entry, Listener, Route, SocketPath
+from tests.fakes.values import BOTH, entry, vif
 
 # As printed in the specification (vhostuser-port-integration.rst, "Proposed solution"), without the page's own indent.
 SPECIFIED = """\

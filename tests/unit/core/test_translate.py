@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from tests.fakes.values import ATTACHMENT, BOTH, config, request, vif
 
 from podvif import errors, names
 from podvif.core import translate
 from podvif.errors import Refused
 from podvif.model import Address, Addresses, Listener, SocketDir, Vif
+from tests.fakes.values import ATTACHMENT, BOTH, config, request, vif
 
 PODS, OVS = SocketDir("/pods"), SocketDir("/ovs")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.values import ATTACHMENT, config
 
 from podvif import errors
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.ipam.delegate import Delegate, find, plugin_name
 from podvif.model import Address, Addresses, Dns, IpamCall, Route
+from tests.fakes.values import ATTACHMENT, config
 
 GOOD = {
     "cniVersion": "1.0.0",

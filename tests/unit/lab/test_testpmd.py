@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tests.fakes.values import entry
 
 from podvif.core import podfiles
 from podvif.lab.process import LabError
 from podvif.lab.testpmd import Screen, Statistics, read_env
+from tests.fakes.values import entry
 
 SCREEN = """
 Port statistics ====================================

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.fakes.values import ATTACHMENT, port_of, vif
 
 from podvif.core.attach import Step, Want
 from podvif.errors import Bug, PodvifError, Refused, Retry
 from podvif.model import Addresses, Attachment, Goal, Seen, SocketFile
 from podvif.node.converge import STEPS_MAX, Locks, SupersededError, converge
+from tests.fakes.values import ATTACHMENT, port_of, vif
 
 NOTHING = Seen(
     switch_trouble=None,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.fakes.values import ATTACHMENT, entry
 
 from podvif import errors, names
 from podvif.errors import Refused, Retry
 from podvif.model import Attachment, Entry, Goal
 from podvif.node.journal import Journal
+from tests.fakes.values import ATTACHMENT, entry
 
 SECOND, OTHER = Attachment("c0ffee", "net2"), Attachment("beef", "net1")
 

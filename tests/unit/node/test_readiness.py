@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.fakes.node import Node
-from tests.fakes.switch import FakeSwitch
 
 from podvif.node.readiness import Readiness
+from tests.fakes.node import Node
+from tests.fakes.switch import FakeSwitch
 
 
 def _dpdk_is_off(node: Node) -> None:
@@ -85,4 +85,4 @@ async def test_connection_that_takes_too_long(node: Node) -> None:
     reason = await Readiness(Unconnected(node.rundir, 30), node.settings).why_not()
 
     assert "OVSDB" in (reason or "")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1.5  # 0.8 s, and what a busy machine takes

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.ipam import FakeIpam
-from tests.fakes.node import MODE, MakeNode, Node
-from tests.fakes.values import ATTACHMENT, BOTH, config, entry
 
 from podvif.core.attach import Step
 from podvif.errors import Retry
 from podvif.host import files
 from podvif.model import Attachment, Goal, IpamCall, Listener, SocketFile
+from tests.fakes.ipam import FakeIpam
+from tests.fakes.node import MODE, MakeNode, Node
+from tests.fakes.values import ATTACHMENT, BOTH, config, entry
 
 OTHER = Attachment("beef", "net1")
 

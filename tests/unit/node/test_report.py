@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.fakes.node import Node
-from tests.fakes.values import ATTACHMENT, config, port_of
 
 from podvif.model import Attachment, Goal, Listener
 from podvif.node import report
+from tests.fakes.node import Node
+from tests.fakes.values import ATTACHMENT, config, port_of
 
 
 async def told(node: Node) -> dict[str, Any]:

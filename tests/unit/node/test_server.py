@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.values import config, environment
 
 from podvif import errors
 from podvif.core.attach import Step
@@ -21,6 +20,7 @@ from podvif.core.cni import Command, Request
 from podvif.errors import Refused, Retry
 from podvif.node.server import FRAME_MAX, Server
 from podvif.node.verbs import Verbs
+from tests.fakes.values import config, environment
 
 LENGTH = struct.Struct(">I")
 Answer = Callable[[Request], Awaitable[dict[str, Any] | None]]

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.fakes.values import ATTACHMENT, config, request, vif
 
 from podvif import errors
 from podvif.errors import Refused
 from podvif.model import Address, Addresses, Goal, IpamCall, Listener, Pod
 from podvif.node.sources import Standalone, same_intent
 from podvif.settings import load
+from tests.fakes.values import ATTACHMENT, config, request, vif
 
 OWN = "/proc/self/ns/net"
 IPAM = {"type": "host-local", "ranges": []}

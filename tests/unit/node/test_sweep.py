@@ -6,12 +6,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.fakes.node import Node
-from tests.fakes.values import ATTACHMENT, config
 
 from podvif import names
 from podvif.model import Attachment, Listener
 from podvif.node.sweep import Sweep
+from tests.fakes.node import Node
+from tests.fakes.values import ATTACHMENT, config
 
 CONTAINER = "0123456789abcdef" * 4
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.node import MODE, Death, Life, MakeNode, Node
-from tests.fakes.values import ATTACHMENT, BOTH, config, port_of
 
 from podvif import errors, names
 from podvif.core.attach import Step
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.host import files
 from podvif.model import Attachment, Goal, Listener, SocketFile
+from tests.fakes.node import MODE, Death, Life, MakeNode, Node
+from tests.fakes.values import ATTACHMENT, BOTH, config, port_of
 
 SECOND = Attachment(ATTACHMENT.container_id, "net2")
 OTHER = Attachment("beef", "net1")
@@ -36,6 +36,18 @@ async def refusal(call: Any, words: str = "") -> PodvifError:
         await call
     assert words in caught.value.message
     return caught.value
+
+
+async def begin_waiting(node: Node, given: dict[str, Any]) -> asyncio.Task[dict[str, Any]]:
+    """An ADD that has come to wait for vswitchd."""
+    node.switch.waited.clear()
+    adding = asyncio.ensure_future(node.call("ADD", given))
+    waited = asyncio.ensure_future(node.switch.waited.wait())
+    await asyncio.wait({adding, waited}, return_when=asyncio.FIRST_COMPLETED)
+    if not waited.done():
+        waited.cancel()
+        pytest.fail(f"ADD did not wait: {await asyncio.gather(adding, return_exceptions=True)}")
+    return adding
 
 
 # -- ADD -------------------------------------------------------------------------------------------------------------
@@ -298,8 +310,7 @@ async def test_unforeseen_error_rolls_back(make_node: MakeNode) -> None:
 async def test_cancelled_add_rolls_back(node: Node) -> None:
     """An ADD that is cancelled while it waits leaves nothing."""
     node.switch.pause_vswitchd()
-    running = asyncio.ensure_future(node.call("ADD", network()))
-    await node.switch.waited.wait()
+    running = await begin_waiting(node, network())
 
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -423,8 +434,7 @@ async def test_each_step_of_del_fails(node: Node, step: Step, when: str) -> None
 async def test_del_during_add(node: Node, listener: Listener) -> None:
     """DEL of an attachment that is being added does not wait for it; the ADD fails, and nothing is left."""
     node.switch.pause_vswitchd()
-    adding = asyncio.ensure_future(node.call("ADD", network(listener)))
-    await node.switch.waited.wait()
+    adding = await begin_waiting(node, network(listener))
 
     await asyncio.wait_for(node.call("DEL", BARE), 5)
 
@@ -440,9 +450,7 @@ async def test_del_during_add_that_waits_for_a_removal(node: Node, listener: Lis
     await node.call("ADD", network(listener))
     node.switch.pause_vswitchd()
     await node.call("DEL", BARE)
-    node.switch.waited.clear()
-    adding = asyncio.ensure_future(node.call("ADD", network(listener)))
-    await node.switch.waited.wait()
+    adding = await begin_waiting(node, network(listener))
 
     await asyncio.wait_for(node.call("DEL", BARE), 5)
 
@@ -454,9 +462,7 @@ async def test_add_after_del_makes_a_new_socket(node: Node) -> None:
     await node.call("ADD", network(OVS))
     node.switch.automatic = False
     await node.call("DEL", BARE)
-    adding = asyncio.ensure_future(node.call("ADD", network(OVS)))
-    node.switch.waited.clear()
-    await node.switch.waited.wait()
+    adding = await begin_waiting(node, network(OVS))
     node.switch.automatic = True
     node.switch.round()
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.fakes.node import Node
-from tests.fakes.values import ATTACHMENT, BOTH, config, entry, port_of
 
 from podvif import names
 from podvif.core import podfiles
@@ -17,6 +15,8 @@ from podvif.core.attach import Step, Want, next_step
 from podvif.errors import Bug, Refused, Retry
 from podvif.model import Attachment, Goal, IpamCall, Listener, Seen, SocketFile
 from podvif.node.converge import WAITS
+from tests.fakes.node import Node
+from tests.fakes.values import ATTACHMENT, BOTH, config, entry, port_of
 
 APPLICATION, OVS = Listener.APPLICATION, Listener.OVS
 
