@@ -15,8 +15,10 @@ from bench.targets import Verdict, paired, ratio
 
 NOTES = (
     "One vhost-user port stands all the time, so that the forwarding thread (PMD) lives; container ids are new each time.",
-    "pmd-maxsleep 0: that thread never sleeps and has its CPU for itself. Any other value adds about 10 ms to a plug and"
-    " 28 ms to an unplug that wait for vswitchd.",
+    (
+        "pmd-maxsleep 0: that thread never sleeps and has its CPU for itself. Any other value adds about 10 ms to a plug and"
+        " 28 ms to an unplug that wait for vswitchd."
+    ),
     "podvif's DEL answers when the port is out of OVSDB and does not wait for vswitchd; os-vif, ovs-vsctl and raw OVSDB do.",
 )
 """What one has to know to read the figures."""
