@@ -18,7 +18,7 @@ def build(folder: Path) -> Path:
     Raises:
         LabError: there is no Go compiler, or it failed.
     """
-    go, executable = require("go", "golang-go", "/usr/local/go/bin/go"), folder / "noop"
+    go, executable = require("go", "golang-go"), folder / "noop"
     env = os.environ | {"CGO_ENABLED": "0", "GOOS": "linux", "GOFLAGS": "", "GOWORK": "off"}
     # An absolute path of a file: Go then needs no module, whatever folder we are in.
     output(

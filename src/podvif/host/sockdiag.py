@@ -6,6 +6,7 @@ the file they are bound to, also after a rename (linux/unix_diag.h).  pyroute2's
 socket of the host into dictionaries and has its error handling switched off.
 """
 
+import functools
 import os
 import socket
 import struct
@@ -71,9 +72,22 @@ def bound_sockets(namespace: str | None = None) -> BoundSockets:
         OSError: the namespace is gone, or may not be entered.
         Refused: the kernel has no such list.
     """
-    link = _open() if namespace is None else netns.inside(namespace, _open)
-    with link:
+    if namespace is None:
+        try:
+            return _dump(_own_link())
+        except BaseException:
+            # Half an answer may still lie in it.
+            _own_link().close()
+            _own_link.cache_clear()
+            raise
+    with netns.inside(namespace, _open) as link:
         return _dump(link)
+
+
+@functools.cache
+def _own_link() -> socket.socket:
+    """One for the life of the process, whose namespace does not change."""
+    return _open()
 
 
 def _open() -> socket.socket:

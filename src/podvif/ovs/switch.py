@@ -6,6 +6,7 @@ rows without our mark are left alone by the caller's decision, bridges are made 
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from podvif import errors  # noqa: E402
 from podvif.core.translate import mode_of  # noqa: E402
 from podvif.errors import Bug, Refused, Retry  # noqa: E402
 from podvif.model import SeenPort, SwitchFacts, Vif  # noqa: E402
+from podvif.ovs import fastjson  # noqa: E402
 from podvif.ovs.idl import Replica, SharedOvsdb, WatchedIdl  # noqa: E402
 
 _LOG = logging.getLogger(__name__)
@@ -310,4 +312,8 @@ def _load_os_vif() -> Any:
         raise Bug("os-vif has no plug-in called ovs: is it installed whole?") from error
     if not hasattr(plugin.ovsdb, "_ovsdb"):
         raise Bug("os-vif's OVS plug-in keeps its connection elsewhere: this podvif does not know that os-vif version")
+    # A vhost-user port has no network device.  Unplugging one, os-vif would look for a device of its name all the same, and
+    # delete it, whosever it is; the looking alone (pyroute2) costs more than the unplugging.
+    plugin.ovsdb.delete_ovs_vif_port = functools.partial(plugin.ovsdb.delete_ovs_vif_port, delete_netdev=False)
+    fastjson.install()
     return plugin
