@@ -6,6 +6,7 @@ the file they are bound to, also after a rename (linux/unix_diag.h).  pyroute2's
 socket of the host into dictionaries and has its error handling switched off.
 """
 
+import atexit
 import functools
 import os
 import socket
@@ -87,7 +88,9 @@ def bound_sockets(namespace: str | None = None) -> BoundSockets:
 @functools.cache
 def _own_link() -> socket.socket:
     """One for the life of the process, whose namespace does not change."""
-    return _open()
+    link = _open()
+    atexit.register(link.close)
+    return link
 
 
 def _open() -> socket.socket:

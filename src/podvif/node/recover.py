@@ -76,6 +76,7 @@ class Recovery:
         self._workers: dict[Attachment, asyncio.Task[None]] = {}
         self._failing: dict[Attachment, tuple[str, float]] = {}
         self._links: dict[Attachment, LinkState] = {}
+        self._up: set[str] = set()
         self._observers: list[Callable[[str, list[Step]], None]] = []
         for entry in journal.all():
             if entry.goal is Goal.ATTACHING:
@@ -94,6 +95,7 @@ class Recovery:
         """Watch and look again, until cancelled."""
         self._switch.on_connect(lambda: self.touch_all("OVSDB"))
         self._switch.on_ports(self._ports_changed)
+        self._up = {name for name, port in self._switch.ports().items() if port.link_up}
         self.touch_all("start")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch())
@@ -130,8 +132,11 @@ class Recovery:
                 continue
             self.touch(entry.attachment, "OVS port")
             port = self._switch.port(name)
-            if entry.vif.listener is Listener.APPLICATION and port is not None and not port.link_up:
-                for delay in _LOOK_AGAIN:
+            if port is not None and port.link_up:
+                self._up.add(name)
+            elif name in self._up:
+                self._up.discard(name)
+                for delay in _LOOK_AGAIN if entry.vif.listener is Listener.APPLICATION else ():
                     asyncio.get_running_loop().call_later(delay, self.touch, entry.attachment, "application")
 
     def _file_changed(self, name: str) -> None:
