@@ -46,7 +46,7 @@ def _print(document: dict[str, Any]) -> None:
             item["port"],
             item["mode"],
             "OVS" if item["listener"] == "ovs" else "application",
-            Text(link, "red" if item["trouble"] else "green" if link == "up" else ""),
+            Text(link, "red" if item["trouble"] else "green" if link == "connected" else ""),
             item["mac"],
             "\n".join(item["ips"]),
             item["socket"],
