@@ -251,22 +251,6 @@ async def test_ports_of_others(world: World) -> None:
             await world.switch.changed(vif.name)
 
 
-async def test_change_of_another_port(world: World) -> None:
-    """What happens to one port wakes nobody who waits for another that is settled."""
-    one, other = world.vif(APPLICATION), world.vif(APPLICATION)
-    for vif in (one, other):
-        await world.plugged(vif)
-    waiting = asyncio.ensure_future(world.switch.changed(one.name))
-    await asyncio.sleep(0)
-
-    await world.switch.write_marks(other.name, MARKS)
-    await asyncio.sleep(0)
-
-    woken = waiting.done()
-    waiting.cancel()
-    assert not woken
-
-
 async def test_vswitchd_is_stopped(world: World) -> None:
     """While vswitchd does nothing rows are written and read, without a number; it catches up when it goes on."""
     vif = world.vif(OVS)

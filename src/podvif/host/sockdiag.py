@@ -7,7 +7,6 @@ socket of the host into dictionaries and has its error handling switched off.
 """
 
 import atexit
-import functools
 import os
 import socket
 import struct
@@ -73,24 +72,38 @@ def bound_sockets(namespace: str | None = None) -> BoundSockets:
         OSError: the namespace is gone, or may not be entered.
         Refused: the kernel has no such list.
     """
-    if namespace is None:
-        try:
-            return _dump(_own_link())
-        except BaseException:
-            # Half an answer may still lie in it.
-            _own_link().close()
-            _own_link.cache_clear()
-            raise
-    with netns.inside(namespace, _open) as link:
+    if namespace is not None and not namespace.startswith("/proc/"):
+        with netns.inside(namespace, _open) as link:  # a pod's: a link that is kept would keep the namespace
+            return _dump(link)
+    link = _kept_link(namespace)
+    try:
         return _dump(link)
+    except BaseException:
+        _KEPT.pop(namespace)[1].close()  # half an answer may still lie in it
+        raise
 
 
-@functools.cache
-def _own_link() -> socket.socket:
-    """One for the life of the process, whose namespace does not change."""
-    link = _open()
-    atexit.register(link.close)
+_KEPT: dict[str | None, tuple[int, socket.socket]] = {}
+"""Links to our own namespace (None) and to that of one process, vswitchd, with the namespace's inode: asked at each look."""
+
+
+def _kept_link(namespace: str | None) -> socket.socket:
+    inode = 0 if namespace is None else os.stat(namespace).st_ino  # noqa: PTH116
+    kept = _KEPT.get(namespace)
+    if kept is not None and kept[0] == inode:
+        return kept[1]
+    if namespace is not None:
+        for other in [path for path in _KEPT if path is not None]:
+            _KEPT.pop(other)[1].close()
+    link = _open() if namespace is None else netns.inside(namespace, _open)
+    _KEPT[namespace] = (inode, link)
     return link
+
+
+@atexit.register
+def _close() -> None:
+    for _, link in _KEPT.values():
+        link.close()
 
 
 def _open() -> socket.socket:

@@ -76,6 +76,10 @@ class Journal:
         """Every entry, in the order of their ADD."""
         return sorted(self._entries.values(), key=lambda entry: (entry.created, entry.attachment))
 
+    def knows(self, container_id: str) -> bool:
+        """Whether any entry, leaving ones included, is of that sandbox."""
+        return any(attachment.container_id == container_id for attachment in self._entries)
+
     def of_sandbox(self, container_id: str) -> list[Entry]:
         """The entries of one sandbox that are not leaving, in the order of their ADD."""
         found = [

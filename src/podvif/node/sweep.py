@@ -113,7 +113,7 @@ class Sweep:
         if found := _FILE.fullmatch(name):
             container_id, ifname, temporary = found.groups()
             if temporary or not ifname:
-                return not any(entry.attachment.container_id == container_id for entry in self._journal.all())
+                return not self._journal.knows(container_id)
             return self._journal.get(Attachment(container_id, ifname)) is None
         if _SOCKET.fullmatch(name) is None or self._journal.by_port(name):
             return False

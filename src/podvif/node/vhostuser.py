@@ -82,8 +82,9 @@ class VIFVHostUserDriver:
         """The facts about one attachment, now."""
         vif, switch = want.vif, self._switch
         entry = self._journal.get(want.attachment)
-        namespaces = self._namespaces(want, entry)
         leaving = want.goal is Goal.LEAVING
+        # What leaves loses its socket whether it lives or not, so nobody is asked; OVS's own side is asked of OVS alone.
+        pod_side = () if leaving else self._namespaces(want, entry)
         expected = self._texts(want)
         ovs_side = leaving or vif.listener is Listener.OVS
         return Seen(
@@ -92,8 +93,8 @@ class VIFVHostUserDriver:
             bridge_datapath=switch.bridge_datapath(vif.bridge),
             port=switch.port(vif.name),
             settled=switch.settled(vif.name),
-            pod_socket=files.look_at_socket(vif.socket, namespaces),
-            ovs_socket=files.look_at_socket(vif.ovs_socket, namespaces) if ovs_side else SocketFile.ABSENT,
+            pod_socket=files.look_at_socket(vif.socket, pod_side),
+            ovs_socket=self._ovs_socket(vif) if ovs_side else SocketFile.ABSENT,
             addresses=entry.addresses if entry else None,
             addresses_held=bool(entry and entry.ipam),
             files_current=not leaving
@@ -101,6 +102,11 @@ class VIFVHostUserDriver:
             files_present=leaving and self._files_present(want, expected),
             journalled=entry is not None,
         )
+
+    def _ovs_socket(self, vif: Vif) -> SocketFile:
+        if not os.path.lexists(vif.ovs_socket):
+            return SocketFile.ABSENT
+        return files.look_at_socket(vif.ovs_socket, [self._switch_netns()])
 
     def _texts(self, want: Want) -> dict[str, str]:
         """The files of the sandbox as they should be: with this attachment, or without it when it is leaving."""
@@ -125,16 +131,13 @@ class VIFVHostUserDriver:
 
     def _namespaces(self, want: Want, entry: Entry | None) -> list[str | None]:
         """Where the socket's listener may live: the pod, this host, or wherever vswitchd was started."""
-        found: list[str | None] = []
-        if want.vif.listener is Listener.APPLICATION or want.goal is Goal.LEAVING:
-            if entry and netns.is_still(entry.netns, entry.netns_inode):
-                found.append(entry.netns)
-            found.append(None)
-        if want.vif.listener is Listener.OVS or want.goal is Goal.LEAVING:
-            switch = self._switch_netns()
-            if switch not in found:
-                found.append(switch)
-        return found
+        if not os.path.lexists(want.vif.socket):
+            return []  # there is nothing to ask about
+        if want.vif.listener is Listener.OVS:
+            return [self._switch_netns()]
+        if entry and entry.netns and netns.is_still(entry.netns, entry.netns_inode):
+            return [entry.netns, None]
+        return [None]
 
     def _switch_netns(self) -> str | None:
         for rundir in self._ovs_rundirs:
@@ -159,8 +162,7 @@ class VIFVHostUserDriver:
             case Step.RESERVE_ADDRESSES:
                 await self._reserve(want)
             case Step.REMOVE_STALE_SOCKET:
-                path = vif.ovs_socket if vif.listener is Listener.OVS else vif.socket
-                files.remove_dead_socket(path, self._namespaces(want, self._journal.get(want.attachment)))
+                self._remove_stale_socket(want)
             case Step.PLUG:
                 await self._switch.plug(vif, names.marks(want.attachment, str(want.pod)))
             case Step.UNPLUG:
@@ -186,6 +188,12 @@ class VIFVHostUserDriver:
             case Step.AWAIT_PORT | Step.AWAIT_REMOVAL | Step.AWAIT_SOCKET:
                 raise Bug(f"{step.value} is no act")
 
+    def _remove_stale_socket(self, want: Want) -> None:
+        if want.vif.listener is Listener.OVS:
+            files.remove_dead_socket(want.vif.ovs_socket, [self._switch_netns()])
+        else:
+            files.remove_dead_socket(want.vif.socket, self._namespaces(want, self._journal.get(want.attachment)))
+
     async def wait(self, want: Want, step: Step, seen: Seen) -> None:
         """Return when what `step` waits for may have come."""
         name = want.vif.name
@@ -199,8 +207,7 @@ class VIFVHostUserDriver:
     async def _socket_or_port(self, want: Want) -> None:
         # The port may turn bad (or go) while we wait for its socket: then the table has something else to say.
         def there() -> bool:
-            namespaces = self._namespaces(want, self._journal.get(want.attachment))
-            return files.look_at_socket(want.vif.ovs_socket, namespaces) is SocketFile.BOUND
+            return self._ovs_socket(want.vif) is SocketFile.BOUND
 
         socket = asyncio.ensure_future(inotify.until(want.vif.ovs_socket, there))
         port = asyncio.ensure_future(self._switch.changed(want.vif.name))

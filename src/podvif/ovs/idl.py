@@ -14,6 +14,7 @@ from typing import Any
 
 from ovs.db import idl
 from ovsdbapp.backend.ovs_idl import connection, idlutils, transaction
+from ovsdbapp.schema.open_vswitch import commands
 from ovsdbapp.schema.open_vswitch import impl_idl as open_vswitch
 from vif_plug_ovs.ovsdb import impl_idl as os_vif_idl
 
@@ -89,7 +90,8 @@ class WatchedIdl(idl.Idl):
         match row._table.name:  # noqa: SLF001  a row has no public way to its table
             case "Interface" | "Port":
                 self._dirty_ports.add(row.name)
-            case "Bridge" if updates is None or hasattr(updates, "ports") or hasattr(updates, "datapath_type"):
+            # Asking a row for a column converts all of it: hundreds of ports at each ADD.
+            case "Bridge" if updates is None or not updates._data.keys().isdisjoint({"ports", "datapath_type"}):  # noqa: SLF001
                 self._dirty_bridges.add(row.name)
             case "Open_vSwitch":
                 self._dirty_root = True
@@ -153,7 +155,7 @@ class WatchedIdl(idl.Idl):
 
     def _read_bridge(self, name: str) -> None:
         row = idlutils.row_by_value(self, "Bridge", "name", name, None)
-        members = set() if row is None else {port.uuid for port in row.ports}
+        members = set() if row is None else {atom.value for atom in row._data["ports"].values}  # noqa: SLF001
         for uuid in self._ports_of.get(name, set()) - members:
             if self._bridge_of.get(uuid) == name:
                 del self._bridge_of[uuid]
@@ -239,6 +241,22 @@ class _Transaction(open_vswitch.OvsVsctlTransaction):
         self._next_cfg = txn.get_increment_new_value()
 
 
+class _DelPort(commands.DelPortCommand):
+    """The library's, without its look through every port of the bridge."""
+
+    def run_idl(self, txn: Any) -> None:
+        """Remove the port from the bridge it is in; gone already is fine."""
+        del txn
+        port = idlutils.row_by_value(self.api.idl, "Port", "name", self.port, None)
+        bridge = idlutils.row_by_value(self.api.idl, "Bridge", "name", self.bridge, None)
+        if port is None or bridge is None:
+            return
+        bridge.delvalue("ports", port)
+        for interface in port.interfaces:
+            interface.delete()
+        port.delete()
+
+
 class SharedOvsdb(os_vif_idl.NeutronOvsdbIdl):
     """os-vif's interface to OVSDB, over our connection."""
 
@@ -261,3 +279,7 @@ class SharedOvsdb(os_vif_idl.NeutronOvsdbIdl):
         """A transaction that reports errors and does not wait, whatever os-vif asks for."""
         del check_error, log_errors, kwargs
         return _Transaction(self, context=self.context)
+
+    def del_port(self, port: str, bridge: str | None = None, if_exists: bool = True) -> Any:  # noqa: FBT001, FBT002  the library's signature
+        """The command that removes a port; podvif always knows its bridge."""
+        return _DelPort(self, port, bridge, if_exists)
