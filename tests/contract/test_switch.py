@@ -151,7 +151,7 @@ async def test_moved_socket(world: World) -> None:
 
 
 async def dies(world: World, path: str) -> None:
-    """vswitchd closes a socket a moment after it says that it has dealt with the port, and tells nobody."""
+    """A socket is closed a moment after vswitchd says that it has dealt with the port, and nobody is told."""
     async with asyncio.timeout(SECONDS):
         while world.socket(path) is not SocketFile.DEAD:  # noqa: ASYNC110
             await asyncio.sleep(0)
