@@ -211,6 +211,7 @@ class SwitchFacts(msgspec.Struct, frozen=True):
     dpdk_version: str = ""
     next_cfg: int = 0
     cur_cfg: int = 0
+    other_config: dict[str, str] = {}
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -88,6 +88,12 @@ NODE = [
         " before they are removed. Whatever DEL comes in that time does the work.",
     ),
     cfg.StrOpt(
+        "metrics_bind",
+        default="127.0.0.1:9655",
+        help="Address and port of /metrics (Prometheus), /healthz and /readyz, without TLS: keep it on the loopback or behind"
+        " something that guards it. An IPv6 address stands in brackets, port 0 takes a free one, an empty value means none.",
+    ),
+    cfg.StrOpt(
         "log_format",
         default="console",
         choices=[("console", "for people"), ("json", "one JSON object a line, for collectors")],
@@ -143,6 +149,7 @@ class Settings(msgspec.Struct, frozen=True):
     resync_interval: float
     sweep_grace: float
     log_format: str
+    metrics_bind: str = ""
 
 
 def load(files: Sequence[str]) -> Settings:
@@ -175,6 +182,21 @@ def load(files: Sequence[str]) -> Settings:
     settings = Settings(**values)
     _refuse_unworkable(settings, files)
     return settings
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`; a host in brackets is an IPv6 address, none means every address.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    host, colon, port = text.rpartition(":")
+    inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text} has no port")
+    if ("[" in inner or "]" in inner) or (":" in inner and inner == host):
+        raise ValueError(f"{text} has an IPv6 address without brackets")
+    return inner, int(port)
 
 
 def _in(files: Sequence[str]) -> str:
@@ -216,6 +238,14 @@ def _refuse_unworkable(settings: Settings, files: Sequence[str]) -> None:
     for name, seconds in (("add_timeout", settings.add_timeout), ("ipam_timeout", settings.ipam_timeout)):
         if not math.isfinite(seconds):  # no comparison with a bound finds it
             raise Refused(f"{_in(files)}: [node] {name} = {seconds} is no number of seconds", "write a number")
+    if settings.metrics_bind:
+        try:
+            parse_address(settings.metrics_bind)
+        except ValueError as error:
+            raise Refused(
+                f"{_in(files)}: [node] metrics_bind = {settings.metrics_bind} is no address: {error}",
+                "write it as ADDRESS:PORT, or leave it empty for none",
+            ) from error
     paths = {
         "[vhostuser] mount_point": settings.mount_point,
         "[vhostuser] ovs_vhu_path": settings.ovs_vhu_path,

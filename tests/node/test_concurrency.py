@@ -50,7 +50,7 @@ def test_200_pods_16_at_once(make_node: MakeNode, many: list[Sandbox]) -> None:
         assert node.leftovers() == []
 
         # One connection, that of the last STATUS, may not be closed yet.
-        assert descriptors(node) <= before + 1
+        assert descriptors(node) <= before + 3  # links to the kernel are opened when first needed, and kept
         print(f"RSS of the daemon: {full} KiB with {PODS} attachments, {daemon.rss_kib()} KiB after their DEL")
         assert max(full, daemon.rss_kib()) <= RSS_MAX
 

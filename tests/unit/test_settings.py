@@ -7,7 +7,7 @@ import pytest
 
 from podvif import errors
 from podvif.errors import Refused
-from podvif.settings import SECTIONS, Settings, load
+from podvif.settings import SECTIONS, Settings, load, parse_address
 
 Write = Callable[..., str]
 
@@ -35,6 +35,7 @@ DEFAULTS = Settings(
     resync_interval=30.0,
     sweep_grace=60.0,
     log_format="console",
+    metrics_bind="127.0.0.1:9655",
 )
 
 
@@ -57,6 +58,7 @@ def test_every_option(write: Write) -> None:
         "resync_interval": 3.0,
         "sweep_grace": 4.0,
         "log_format": "json",
+        "metrics_bind": "[::1]:80",
     }
     lines = []
     for section, options in SECTIONS.items():
@@ -108,6 +110,10 @@ def test_sections_of_others(write: Write) -> None:
         ("[vhostuser]\nmount_point = /run/$nothing\n", "[vhostuser] mount_point"),
         ("[vif_plug_ovs]\novsdb_connection = /run/db.sock\n", "[vif_plug_ovs] ovsdb_connection"),
         ("[vif_plug_ovs]\novsdb_connection =\n", "[vif_plug_ovs] ovsdb_connection"),
+        ("[node]\nmetrics_bind = 9655\n", "[node] metrics_bind = 9655 is no address"),
+        ("[node]\nmetrics_bind = localhost:http\n", "[node] metrics_bind = localhost:http is no address"),
+        ("[node]\nmetrics_bind = ::1:9655\n", "[node] metrics_bind = ::1:9655 is no address"),
+        ("[node]\nmetrics_bind = 127.0.0.1:65536\n", "[node] metrics_bind = 127.0.0.1:65536 is no address"),
         ("mount_point = /a\n", "is not INI"),
         ("[vhostuser\n", "is not INI"),
     ],
@@ -169,3 +175,22 @@ def test_not_a_global(write: Write) -> None:
     load([write("[vhostuser]\nmount_point = /a\n")])
 
     assert load([]) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:9655", "127.0.0.1", 9655),
+        ("localhost:0", "localhost", 0),
+        (":9655", "", 9655),
+        ("[::1]:65535", "::1", 65535),
+    ],
+)
+def test_address(text: str, host: str, port: int) -> None:
+    """An address has a host, which may be none or an IPv6 address in brackets, and a port."""
+    assert parse_address(text) == (host, port)
+
+
+def test_no_metrics(write: Write) -> None:
+    """An empty address is none."""
+    assert load([write("[node]\nmetrics_bind =\n")]).metrics_bind == ""

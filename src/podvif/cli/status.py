@@ -1,60 +1,170 @@
-"""`podvif status`: the node's attachments as a table."""
+"""`podvif status`: the node's attachments as a table, once or again and again."""
 
+import contextlib
 import json
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from podvif.cli.daemon import ask
+from podvif.errors import PodvifError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+COLUMNS = ("POD / CONTAINER", "IF", "PORT", "MODE", "LISTENS", "LINK", "MAC", "IPS", "SOCKET", "AGE")
+_LEAVE_OUT = ("SOCKET", "MAC", "IPS", "LISTENS", "MODE")
+"""What a screen that is too narrow does without, the first first."""
+
+_COLOURS = {
+    "connected": "green",
+    "waiting for the application": "yellow",
+    "not plugged": "red",
+    "stale": "red",
+    "gone": "red",
+}
 
 
 @click.command()
 @click.option("--socket", "path", default="/var/run/podvif/cni.sock", show_default=True, help="The daemon's socket.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form.")
-def status(path: str, output: str) -> None:
-    """Show the attachments of this node: port, mode, who listens, socket, link, addresses, age."""
+@click.option(
+    "--watch", is_flag=True, help="Go on until Ctrl-C; where stdout is no terminal, one answer below the other."
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks of --watch.",
+)
+def status(path: str, output: str, interval: float, *, watch: bool) -> None:
+    """Show the attachments of this node: port, mode, who listens, link and since when, addresses, socket, age."""
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):  # that is how it ends
+            _watch(path, output, interval)
+        return
     document = ask(path, "status")
     if output == "json":
         click.echo(json.dumps(document, indent=2))
+    else:
+        show(document)
+
+
+def _watch(path: str, output: str, interval: float) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    console = Console()
+    if output == "json" or not console.is_terminal:
+        while True:
+            _once(path, output)
+            time.sleep(interval)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(_screen(path, console), refresh=True)
+            time.sleep(interval)
+
+
+def _once(path: str, output: str) -> None:
+    """One answer of --watch without a terminal: a line of JSON, or the table."""
+    try:
+        document = ask(path, "status")
+    except PodvifError as error:
+        click.echo(error.message, err=True)  # it may come back
         return
-    _print(document)
+    if output == "json":
+        click.echo(json.dumps(document))
+    else:
+        click.echo(time.strftime("%H:%M:%S"))
+        show(document)
 
 
-def _print(document: dict[str, Any]) -> None:
+def _screen(path: str, console: "Console") -> "RenderableType":
+    from rich.console import Group  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    try:
+        document = ask(path, "status")
+    except PodvifError as error:
+        return Text(error.message, style="red")
+    left_out: list[str] = []
+    table = _table(document, left_out)
+    while _width(table) > console.width and len(left_out) < len(_LEAVE_OUT):
+        left_out.append(_LEAVE_OUT[len(left_out)])
+        table = _table(document, left_out)
+    return Group(_headline(document), table) if document["attachments"] else _headline(document)
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print the status document as a table."""
     from rich.console import Console  # noqa: PLC0415  not needed for --output json
-    from rich.measure import Measurement  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    console.print(_headline(document))
+    if document["attachments"]:
+        table = _table(document)
+        # As wide as it is, like kubectl's: a folded table can neither be read nor be cut with awk.
+        Console(width=max(console.width, _width(table))).print(table)
+
+
+def _headline(document: dict[str, Any]) -> "RenderableType":
     from rich.text import Text  # noqa: PLC0415
 
     switch = document["switch"]
-    console = Console()
     if switch["trouble"]:
-        console.print(Text(switch["trouble"], "red"))
-    else:
-        dpdk = "DPDK initialized" if switch["dpdk_initialized"] else "[red]DPDK not initialized[/]"
-        console.print(f"Open vSwitch {switch['ovs_version']}, {dpdk}, {len(document['attachments'])} attachments")
-    if not document["attachments"]:
-        return
+        return Text(switch["trouble"], style="red")
+    dpdk = ("DPDK initialized", "") if switch["dpdk_initialized"] else ("DPDK not initialized", "red")
+    return Text.assemble(
+        f"Open vSwitch {switch['ovs_version']}, ", dpdk, f", {len(document['attachments'])} attachments"
+    )
+
+
+def _table(document: dict[str, Any], left_out: "list[str] | tuple[str, ...]" = ()) -> "Table":
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("POD / CONTAINER", "IF", "PORT", "MODE", "LISTENS", "LINK", "MAC", "IPS", "SOCKET", "AGE"):
+    shown = [name for name in COLUMNS if name not in left_out]
+    for name in shown:
         table.add_column(name, no_wrap=True)
     for item in document["attachments"]:
-        link = item["trouble"] or item["link"]
-        table.add_row(
-            item["pod"] or item["container_id"][:13],
-            item["ifname"],
-            item["port"],
-            item["mode"],
-            "OVS" if item["listener"] == "ovs" else "application",
-            Text(link, "red" if item["trouble"] else "green" if link == "connected" else ""),
-            item["mac"],
-            "\n".join(item["ips"]),
-            item["socket"],
-            age(item["age_seconds"]),
-        )
-    # As wide as it is, like kubectl's: a folded table can neither be read nor be cut with awk.
-    wide = Measurement.get(Console(width=1000), Console(width=1000).options, table).maximum
-    Console(width=max(console.width, wide)).print(table)
+        row = {
+            "POD / CONTAINER": item["pod"] or item["container_id"][:13],
+            "IF": item["ifname"],
+            "PORT": item["port"],
+            "MODE": item["mode"],
+            "LISTENS": "OVS" if item["listener"] == "ovs" else "application",
+            "LINK": _link(item),
+            "MAC": item["mac"],
+            "IPS": "\n".join(item["ips"]),
+            "SOCKET": item["socket"],
+            "AGE": age(item["age_seconds"]),
+        }
+        # What the daemon says is text and no markup: an error may have brackets in it.
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in (row[name] for name in shown)))
+    return table
+
+
+def _link(item: dict[str, Any]) -> Any:
+    from rich.text import Text  # noqa: PLC0415
+
+    since = item.get("link_since")
+    aged = "" if since is None else f" {age(max(0, int(time.time() - since)))}"
+    text = Text(f"{item['link']}{aged}", style=_COLOURS.get(item["link"], "dim"))
+    if item["trouble"]:
+        text.append(f": {item['trouble']}", style="red")
+    return text
+
+
+def _width(table: "Table") -> int:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.measure import Measurement  # noqa: PLC0415
+
+    wide = Console(width=1000)
+    return Measurement.get(wide, wide.options, table).maximum
 
 
 def age(seconds: int) -> str:

@@ -65,7 +65,12 @@ class NodeDaemon:
         self._sections: Sections = {
             "vhostuser": {"mount_point": str(mount_point), "ovs_vhu_path": str(ovs_vhu_path)},
             "vif_plug_ovs": {"ovsdb_connection": ovsdb},
-            "node": {"cni_socket": str(self.socket), "state_dir": str(self.state_dir), "source": "standalone"},
+            "node": {
+                "cni_socket": str(self.socket),
+                "state_dir": str(self.state_dir),
+                "source": "standalone",
+                "metrics_bind": "",  # a host's own daemon, or another of ours, may have the default port
+            },
         }
         self._more = more or {}
         self._env = dict(env or {})

@@ -127,7 +127,7 @@ class PrivateOvs(OvsClient):
         ]
         command = [programs.unshare(), "--net", "--", programs.vswitchd(), self.ovsdb, *files, "-vconsole:off"]
         self._vswitchd = Child(command, log=log, env=self._env, name="ovs-vswitchd")
-        facts = ["wait-until", "Open_vSwitch", ".", "dpdk_initialized=true", f"cur_cfg={wanted}"]
+        facts = ["wait-until", "Open_vSwitch", ".", "dpdk_initialized=true", f"cur_cfg>={wanted}"]
         waiter = Child(
             [self._vsctl, f"--db={self.ovsdb}", f"--timeout={START:g}", *facts], log=log, name="ovs-vsctl wait-until"
         )

@@ -7,6 +7,7 @@ call has to hand them down.
 import contextvars
 import logging
 import sys
+import time
 from collections.abc import Mapping
 
 CONTEXT: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("context", default={})  # noqa: B039  never mutated
@@ -40,12 +41,14 @@ def setup(form: str) -> None:
     if form == "json":
         from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415  only where it is asked for
 
-        handler.setFormatter(
-            JsonFormatter(
-                "%(asctime)s %(levelname)s %(name)s %(message)s",
-                rename_fields={"asctime": "time", "levelname": "level"},
-            )
+        formatter = JsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level"},
         )
+        # RFC 3339, in UTC: lines of many nodes are read together.
+        formatter.converter = time.gmtime
+        formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
+        handler.setFormatter(formatter)
     else:
         handler.setFormatter(_Console("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

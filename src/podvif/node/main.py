@@ -12,13 +12,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from podvif import errors
 from podvif.errors import Refused
 from podvif.host import systemd
 from podvif.ipam.delegate import Delegate
-from podvif.node import log, report
+from podvif.node import about, log, report
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.recover import Recovery
@@ -27,6 +27,10 @@ from podvif.node.verbs import Verbs
 from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.ovs.switch import Switch
 from podvif.settings import Settings, load
+
+if TYPE_CHECKING:
+    from podvif.node.health import Health
+    from podvif.node.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,14 +81,25 @@ async def _serve(settings: Settings) -> None:
     switch = Switch(settings.ovsdb_connection)
     journal = Journal(settings.state_dir)
     delegate = Delegate(settings.ipam_timeout)
-    driver = VIFVHostUserDriver(switch, journal, delegate, settings)
     readiness = Readiness(switch, settings)
+    metrics = _metrics(settings)
+    driver = (metrics.driver if metrics else VIFVHostUserDriver)(switch, journal, delegate, settings)
     verbs = Verbs(settings, journal, driver, delegate, readiness)
     recovery = Recovery(journal, verbs, driver, switch, settings)
+    pages: Health | None = None
     server = Server(
-        settings.cni_socket, verbs, {"status": lambda: report.status(journal, switch, driver, recovery.links())}
+        settings.cni_socket,
+        verbs,
+        {
+            "status": lambda: report.status(journal, switch, driver, recovery.links()),
+            "doctor": lambda: about.about(settings, server.plugin_version, pages.address if pages else ""),
+        },
+        metrics.verb if metrics else None,
     )
     _make_mount_point(settings.mount_point)
+    if metrics:
+        metrics.watch(journal, switch, recovery)
+        pages = await _open_pages(settings.metrics_bind, metrics, readiness)
     await server.start()
     stop = _stop_event()
     await switch.connect()
@@ -99,7 +114,28 @@ async def _serve(settings: Settings) -> None:
     await server.stop()
     for task in background:
         task.cancel()
+    if pages:
+        await pages.stop()
     await switch.close()
+
+
+def _metrics(settings: Settings) -> "Metrics | None":
+    """Metrics, where they are asked for: else neither their code nor that of the HTTP server is loaded."""
+    if not settings.metrics_bind:
+        return None
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+
+    from podvif.node.metrics import Metrics  # noqa: PLC0415
+
+    return Metrics(CollectorRegistry())
+
+
+async def _open_pages(bind: str, metrics: "Metrics", readiness: Readiness) -> "Health":
+    from podvif.node.health import Health  # noqa: PLC0415
+
+    pages = Health(bind, metrics, readiness)
+    await pages.start()
+    return pages
 
 
 async def _until(stop: asyncio.Event, background: Sequence[asyncio.Future[None]]) -> None:

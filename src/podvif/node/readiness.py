@@ -1,17 +1,18 @@
 """Whether this node can serve an ADD: STATUS's question.
 
-Law: it looks at what every ADD needs, within a second, and answers with the first reason why not in one sentence.
+Law: it looks at what every ADD needs, within a second, and answers with the first reason why not in one sentence.  The
+preconditions are those of `podvif.node.checks`, which `podvif doctor` shows in full.
 """
 
 import asyncio
 from typing import Protocol
 
-from podvif.host import files
 from podvif.model import SwitchFacts
+from podvif.node import checks
+from podvif.node.checks import State
 from podvif.settings import Settings
 
 _SECONDS = 0.8  # STATUS has to answer within 1 s, the plugin's own time included
-_TYPES = frozenset({"dpdkvhostuser", "dpdkvhostuserclient"})
 
 
 class Switch(Protocol):
@@ -51,18 +52,5 @@ class Readiness:
         """The first reason why no vhost-user port can be made, or None."""
         if self._switch.trouble():
             await self.connect()
-        return self._switch.trouble() or self._why_not_dpdk() or self.why_not_directories()
-
-    def _why_not_dpdk(self) -> str | None:
-        facts = self._switch.facts()
-        if not facts.dpdk_initialized:
-            return "DPDK is not initialized in ovs-vswitchd (other_config:dpdk-init, hugepages; see its log)"
-        if missing := _TYPES - facts.iface_types:
-            return (
-                f"ovs-vswitchd does not know the interface type {', '.join(sorted(missing))}: it is not built with DPDK"
-            )
-        return None
-
-    def why_not_directories(self) -> str | None:
-        """Why a socket could not be moved from ovs_vhu_path to mount_point: tried, with a file."""
-        return files.why_not_movable(self._settings.ovs_vhu_path, self._settings.mount_point)
+        failed = (check for check in checks.readiness(self._switch, self._settings) if check.state is State.FAILURE)
+        return next((check.reason for check in failed), None)

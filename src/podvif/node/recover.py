@@ -91,6 +91,10 @@ class Recovery:
         """The links as they were last seen."""
         return {attachment: state for attachment, state in self._links.items() if self._journal.get(attachment)}
 
+    def swept(self) -> int:
+        """How many attachments, ports and files without an owner were removed."""
+        return self._sweep.swept
+
     async def run(self) -> None:
         """Watch and look again, until cancelled."""
         self._switch.on_connect(lambda: self.touch_all("OVSDB"))

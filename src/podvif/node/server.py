@@ -20,7 +20,7 @@ import msgspec
 
 from podvif import errors, names
 from podvif.core import cni
-from podvif.errors import PodvifError, Refused
+from podvif.errors import PodvifError, Refused, Retry
 from podvif.node.log import CONTEXT
 from podvif.node.verbs import Verbs
 
@@ -44,14 +44,30 @@ class _Reply(msgspec.Struct):
     stdout: str
 
 
-class Server:
-    """Serves the CNI plugin and the command line."""
+Measure = Callable[[str, str, float], None]
+"""Is told of each verb that ended: its name, its result (ok, retry, refused, bug) and the seconds it took."""
 
-    def __init__(self, path: str, verbs: Verbs, queries: dict[str, Callable[[], Awaitable[dict[str, Any]]]]) -> None:
-        """Take the socket's path and who answers."""
+
+class Server:
+    """Serves the CNI plugin and the command line.
+
+    Attributes:
+        plugin_version: of the CNI plugin that called last; empty until one has.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        verbs: Verbs,
+        queries: dict[str, Callable[[], Awaitable[dict[str, Any]]]],
+        measure: Measure | None = None,
+    ) -> None:
+        """Take the socket's path, who answers, and who is told how that went."""
         self._path = path
         self._verbs = verbs
         self._queries = queries
+        self._measure = measure
+        self.plugin_version = ""
         self._reading: set[asyncio.Task[bytes | None]] = set()
         self._running: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
@@ -135,6 +151,7 @@ class Server:
 
     async def _call(self, frame: _Frame) -> _Reply:
         began = time.monotonic()
+        self.plugin_version = frame.shim or self.plugin_version
         context = {
             "verb": frame.env.get("CNI_COMMAND", ""),
             "container_id": frame.env.get("CNI_CONTAINERID", ""),
@@ -147,14 +164,34 @@ class Server:
             CONTEXT.set({**CONTEXT.get(), **_about(request)})
             answer, steps = await self._verbs.answer(request)
         except PodvifError as error:
+            self._done(frame, began, error)
             _log(began, "failed", logging.WARNING, error=error.message, code=error.code)
             return _failed(error, cni.answer_version(frame.stdin))
         except Exception as error:  # noqa: BLE001  the one place: the runtime gets a document whatever happens
             _LOG.exception("unforeseen")
+            self._done(frame, began, error)
             _log(began, "failed", logging.ERROR, error=repr(error), code=errors.INTERNAL)
             return _failed(error, cni.answer_version(frame.stdin))
+        self._done(frame, began, None)
         _log(began, "ok", logging.INFO, steps=[step.value for step in steps])
         return _Reply(0, "" if answer is None else msgspec.json.encode(answer).decode() + "\n")
+
+    def _done(self, frame: _Frame, began: float, error: Exception | None) -> None:
+        if self._measure is not None:
+            self._measure(frame.env.get("CNI_COMMAND", ""), result_of(error), time.monotonic() - began)
+
+
+def result_of(error: Exception | None) -> str:
+    """A verb's result in a word: `ok`, or the family of its error; what was not foreseen is a bug."""
+    match error:
+        case None:
+            return "ok"
+        case Retry():
+            return "retry"
+        case Refused():
+            return "refused"
+        case _:
+            return "bug"
 
 
 def _about(request: cni.Request) -> dict[str, str]:

@@ -74,7 +74,7 @@ class VIFVHostUserDriver:
         self._journal = journal
         self._ipam = ipam
         self._directory = settings.mount_point
-        self._ovs_rundirs = _rundirs(settings)
+        self._ovs_rundirs = rundirs(settings)
 
     # -- observing -----------------------------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ def _with_temporary(listed: list[str]) -> list[str]:
     return [*listed, *(files.temporary_name(name) for name in listed)]
 
 
-def _rundirs(settings: Settings) -> list[str]:
+def rundirs(settings: Settings) -> list[str]:
     """Where vswitchd's pid file may lie: beside OVSDB's socket, or where vswitchd makes its vhost-user sockets."""
     kind, _, path = settings.ovsdb_connection.partition(":")
     beside = [path.rpartition("/")[0]] if kind == "unix" else []

@@ -30,6 +30,7 @@ _COLUMNS = {
         "iface_types",
         "ovs_version",
         "dpdk_version",
+        "other_config",
     ],
     "Bridge": ["name", "datapath_type", "ports"],
     "Port": ["name", "interfaces", "tag", "trunks", "vlan_mode", "qos", "external_ids"],
@@ -151,6 +152,7 @@ class WatchedIdl(idl.Idl):
                 dpdk_version=_first(row.dpdk_version) or "",
                 next_cfg=row.next_cfg,
                 cur_cfg=row.cur_cfg,
+                other_config=dict(row.other_config),
             )
 
     def _read_bridge(self, name: str) -> None:

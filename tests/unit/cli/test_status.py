@@ -1,6 +1,18 @@
 """`podvif status`, against a daemon that answers."""
 
 import json
+import os
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +38,7 @@ ITEM: dict[str, Any] = {
     "listener": "ovs",
     "socket": "/p/vhu9c9cc8f5-88",
     "link": "connected",
+    "link_since": None,
     "trouble": None,
     "mac": "02:00:00:00:00:01",
     "mtu": 1500,
@@ -75,12 +88,30 @@ def test_table(answers: Answers) -> None:
 
 
 @pytest.mark.parametrize(
+    ("link", "seconds", "text"),
+    [
+        ("connected", 185, "connected 3m "),
+        ("waiting for the application", 4, "waiting for the application 4s "),
+        ("stale", 90000, "stale 1d "),
+        ("gone", -5, "gone 0s "),
+    ],
+)
+def test_age_of_the_link(answers: Answers, link: str, seconds: float, text: str) -> None:
+    """The link is shown with how long it has been so, which is never negative, whatever the clock does."""
+    # Half a second on: the second must not change between here and there.
+    result = shown(answers, ITEM | {"link": link, "link_since": time.time() - seconds - 0.3})
+
+    assert text in result.output
+
+
+@pytest.mark.parametrize(
     ("switch", "items", "words"),
     [
         ({"trouble": "OVSDB is away"}, [], "OVSDB is away"),
         ({"dpdk_initialized": False}, [], "DPDK not initialized"),
-        ({}, [ITEM | {"trouble": "mend [vif_plug_ovs] first"}], "mend [vif_plug_ovs] first"),
+        ({}, [ITEM | {"trouble": "it has VLAN [7]"}], "it has VLAN [7]"),
         ({}, [ITEM | {"link": "waiting for the application"}], "waiting for the application"),
+        ({}, [ITEM | {"link": "leaving", "goal": "leaving"}], "leaving"),
     ],
 )
 def test_trouble(answers: Answers, switch: dict[str, Any], items: list[dict[str, Any]], words: str) -> None:
@@ -103,3 +134,133 @@ def test_no_daemon(tmp_path: Path) -> None:
 def test_age(seconds: int, text: str) -> None:
     """A duration is shown as kubectl does, in its largest whole unit."""
     assert age(seconds) == text
+
+
+# -- --watch -----------------------------------------------------------------------------------------------------------
+
+
+class Daemon:
+    """A daemon that answers for as long as it runs, each time with what `links` has next; the last stays."""
+
+    def __init__(self, path: Path, *links: str) -> None:
+        self.path = path
+        self._links = list(links)
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+
+    def serve(self) -> None:
+        while True:
+            try:
+                link, _ = self._listening.accept()
+            except OSError:
+                return
+            with link:
+                (length,) = struct.unpack(">I", link.recv(4, socket.MSG_WAITALL))
+                link.recv(length, socket.MSG_WAITALL)
+                state = self._links.pop(0) if len(self._links) > 1 else self._links[0]
+                document = {"switch": SWITCH, "attachments": [ITEM | {"link": state}]}
+                link.sendall(frame({"code": 0, "stdout": json.dumps(document)}))
+
+    def stop(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+@contextmanager
+def running(path: Path, *links: str) -> Iterator[None]:
+    daemon = Daemon(path, *links)
+    thread = threading.Thread(target=daemon.serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        daemon.stop()
+        thread.join()
+
+
+def watch(path: Path, *options: str, **streams: Any) -> "subprocess.Popen[bytes]":
+    command = [
+        sys.executable,
+        "-m",
+        "podvif",
+        "status",
+        "--socket",
+        str(path),
+        "--watch",
+        "--interval",
+        "0.1",
+        *options,
+    ]
+    streams.setdefault("env", os.environ | {"COLUMNS": "100"})
+    process: subprocess.Popen[bytes] = subprocess.Popen(command, **streams)
+    return process
+
+
+def test_watch_without_a_terminal(tmp_path: Path) -> None:
+    """Where stdout is no terminal --watch prints the table again and again, until Ctrl-C, which is no failure."""
+    with running(tmp_path / "s", "stale", "connected"), watch(tmp_path / "s", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        seen = b""
+        while b"connected" not in seen:
+            seen += process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+
+    assert process.returncode == 0
+    assert seen.count(b"POD / CONTAINER") == 2
+    assert b"stale" in seen
+    assert b"\x1b" not in seen + rest
+
+
+def test_watch_as_json(tmp_path: Path) -> None:
+    """As JSON each answer of --watch is one line."""
+    with running(tmp_path / "s", "gone"), watch(tmp_path / "s", "--output", "json", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+
+    assert [line["attachments"][0]["link"] for line in lines] == ["gone", "gone"]
+    assert process.returncode == 0
+
+
+def test_watch_goes_on_without_a_daemon(tmp_path: Path) -> None:
+    """A daemon that is away while somebody watches is said on standard error, and its return is seen."""
+    with watch(tmp_path / "s", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"cannot be reached" in process.stderr.readline()
+        with running(tmp_path / "s", "connected"):
+            while b"connected" not in process.stdout.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("columns", "shows"), [(60, False), (200, True)])
+def test_watch_on_a_terminal(tmp_path: Path, columns: int, *, shows: bool) -> None:
+    """On a terminal the table stays in its place; what is too narrow for all columns does without some, never without the link."""
+    ours, theirs = pty.openpty()
+    with (
+        running(tmp_path / "s", "stale", "connected"),
+        watch(tmp_path / "s", stdout=theirs, env=os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}) as process,
+    ):
+        os.close(theirs)
+        seen = b""
+        while b"connected" not in seen:
+            assert select.select([ours], [], [], 20)[0]
+            seen += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        while True:
+            try:
+                if not os.read(ours, 65536):
+                    break
+            except OSError:  # the other end is closed
+                break
+    os.close(ours)
+
+    assert process.returncode == 0
+    assert b"\x1b[" in seen
+    assert (b"/p/vhu9c9cc8f5-88" in seen) is shows
+    assert b"vhu9c9cc8f5-88" in seen
