@@ -54,7 +54,7 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(scope="session")
 def ovs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateOvs]:
-    """The switch of the session."""
+    """The switch that all tests share."""
     with hugepages(lab_ovs.PAGES), PrivateOvs(tmp_path_factory.mktemp("ovs")) as switch:
         yield switch
 
