@@ -241,7 +241,18 @@ def remove_dead_socket(path: str, namespaces: Iterable[str | None]) -> None:
     if SocketFile.BOUND in looks or now != before:
         raise Retry(f"somebody has just begun to listen on {path}")
     directory, _, name = path.rpartition("/")
-    remove(directory, [name])
+    if SocketFile.DIRECTORY in looks:
+        remove(directory, [name])  # refuses it, with its name
+    # Put aside first and looked at once more there, where nobody binds: between the looks and an unlink the application may
+    # come, and a file system may give its new file the inode of the old one.  If it did, it gets its socket back.
+    aside = temporary_name(name)
+    move(path, f"{directory}/{aside}")
+    if look_at_socket(f"{directory}/{aside}", namespaces) is SocketFile.BOUND:
+        with contextlib.suppress(OSError):
+            os.link(f"{directory}/{aside}", path)  # never over what is there
+        remove(directory, [aside])
+        raise Retry(f"somebody has just begun to listen on {path}")
+    remove(directory, [aside])
 
 
 def _inode(path: str) -> int | None:

@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 # Runtimes' container ids are 32 random bytes in hexadecimal; a file of another form may be the pods' own.
 _FILE = re.compile(r"\.?([0-9a-f]{64})(?:\.json|\.env|-([^/]+?))(\.new)?")
-_SOCKET = re.compile(r"vhu[0-9a-f]{8}-[0-9a-f]{2}")
+_SOCKET = re.compile(r"vhu[0-9a-f]{8}-[0-9a-f]{2}|\.vhu[0-9a-f]{8}-[0-9a-f]{2}\.new")
 
 
 class Switch(Protocol):
