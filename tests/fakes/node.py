@@ -4,6 +4,7 @@ It can be made to fail at a step, or to die at any moment: a dead daemon touches
 on what it left on disk, in the switch and at IPAM.
 """
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -135,6 +136,12 @@ class Node:
         self.life.moments = max(self.life.moments, self.life.last)
         self.switch.regain_ovsdb()
         return Node(self.folder, switch=self.switch, ipam=self.ipam)
+
+    async def recover(self) -> None:
+        """Have recovery look at every attachment, and wait until it has."""
+        self.recovery.touch_all("start")
+        while workers := list(self.recovery._workers.values()):
+            await asyncio.wait(workers)
 
     async def call(
         self, command: str, network: dict[str, Any] | None = None, attachment: Attachment = ATTACHMENT, **variables: str

@@ -248,8 +248,12 @@ def remove_dead_socket(path: str, namespaces: Iterable[str | None]) -> None:
     aside = temporary_name(name)
     move(path, f"{directory}/{aside}")
     if look_at_socket(f"{directory}/{aside}", namespaces) is SocketFile.BOUND:
-        with contextlib.suppress(OSError):
-            os.link(f"{directory}/{aside}", path)  # never over what is there
+        try:
+            os.link(f"{directory}/{aside}", path)
+        except FileExistsError:
+            pass  # another listens there by now, and this one has lost its name to it as in any bind after an unlink
+        except OSError as error:
+            raise io_error(error, f"{path}, in use, cannot be put back from {aside}") from error
         remove(directory, [aside])
         raise Retry(f"somebody has just begun to listen on {path}")
     remove(directory, [aside])

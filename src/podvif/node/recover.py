@@ -121,13 +121,16 @@ class Recovery:
         while True:
             await asyncio.sleep(self._settings.resync_interval)
             await self._sweep.run()
-            await self.everything("resync")
+            self.touch_all(
+                "resync"
+            )  # without waiting: a pod that keeps its worker busy must not hold up the next round
+            self._forget_removed()
 
-    async def everything(self, cause: str) -> None:
-        """Look at every attachment, and return when that is done."""
-        self.touch_all(cause)
-        while self._workers:
-            await asyncio.wait(self._workers.values())
+    def _forget_removed(self) -> None:
+        """Drop what was noted of attachments that a DEL has removed since: nobody tells us of that."""
+        self._links = self.links()
+        self._failing = {key: value for key, value in self._failing.items() if self._journal.get(key)}
+        self._up = {name for name in self._up if self._journal.by_port(name)}
 
     def _ports_changed(self, names: Iterable[str]) -> None:
         for name in names:

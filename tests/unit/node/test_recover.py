@@ -33,7 +33,7 @@ async def test_half_an_add(node: Node) -> None:
     daemon = node.again()
 
     assert goal(daemon) is Goal.LEAVING
-    await daemon.recovery.everything("start")
+    await daemon.recover()
     assert daemon.left() == []
 
 
@@ -43,7 +43,7 @@ async def test_nothing_to_do(node: Node, listener: Listener) -> None:
     await node.call("ADD", network(listener))
     before = node.switch.facts().next_cfg
 
-    await node.again().recovery.everything("start")
+    await node.again().recover()
 
     assert node.switch.facts().next_cfg == before
 
@@ -53,7 +53,7 @@ async def test_vswitchd_is_restarted(node: Node, listener: Listener) -> None:
     """After a restart of vswitchd the new socket of a client-mode port is in the pod's place again."""
     await node.call("ADD", network(listener))
     node.switch.kill_vswitchd()
-    recovering = asyncio.ensure_future(node.recovery.everything("start"))
+    recovering = asyncio.ensure_future(node.recover())
     await asyncio.sleep(0)
     node.switch.start_vswitchd()
 
@@ -72,7 +72,7 @@ async def test_everything_was_lost_meanwhile(node: Node) -> None:
         path.unlink()
     daemon = node.again()
 
-    await daemon.recovery.everything("start")
+    await daemon.recover()
 
     assert await daemon.call("CHECK", network(Listener.OVS, prevResult=answer)) == {}
     assert node.ipam.calls == ["ADD", "CHECK"]
@@ -88,11 +88,11 @@ async def test_one_fails(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     node.life.failures["before", Step.UNPLUG] = Retry("this one fails")
 
     with caplog.at_level(logging.WARNING):
-        await node.recovery.everything("start")
+        await node.recover()
 
     assert "net1 is not as it should be: this one fails" in caplog.text
     assert len(node.journal.all()) == 1
-    await node.recovery.everything("start")
+    await node.recover()
     assert node.left() == []
 
 
@@ -103,7 +103,7 @@ async def test_ovsdb_is_still_away(node: Node) -> None:
     node.switch.lose_ovsdb()
     await node.call("DEL", network(), OTHER)
 
-    await node.recovery.everything("start")
+    await node.recover()
 
     assert (goal(node), goal(node, OTHER)) == (Goal.ATTACHED, Goal.LEAVING)
 
@@ -134,7 +134,7 @@ async def test_added_anew_before_its_turn(make_node: MakeNode) -> None:
     for attachment in [*many, ATTACHMENT]:
         await node.call("DEL", network(), attachment)
     node.switch.regain_ovsdb()
-    recovering = asyncio.ensure_future(node.recovery.everything("start"))
+    recovering = asyncio.ensure_future(node.recover())
     while not ipam.asked:  # noqa: ASYNC110  the loop's own next round is the event
         await asyncio.sleep(0)
 

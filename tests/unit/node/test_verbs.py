@@ -143,7 +143,7 @@ async def test_add_while_ovsdb_is_away(node: Node) -> None:
 
     assert error.code == errors.TRY_AGAIN_LATER
     node.switch.regain_ovsdb()
-    await node.recovery.everything("start")
+    await node.recover()
     assert node.left() == []
 
 
@@ -293,7 +293,7 @@ async def test_failure_and_failing_roll_back(make_node: MakeNode) -> None:
     await refusal(node.call("ADD", network()), "the files failed")
     assert len(node.switch.ports()) == 1
 
-    await node.recovery.everything("start")
+    await node.recover()
     assert node.left() == []
 
 
@@ -387,7 +387,7 @@ async def test_del_while_ovsdb_is_away(node: Node, listener: Listener) -> None:
     assert entry.goal is Goal.LEAVING
     assert len(node.switch.ports()) == 1
     node.switch.regain_ovsdb()
-    await node.recovery.everything("start")
+    await node.recover()
     assert node.left() == []
 
 
@@ -677,7 +677,7 @@ async def test_death_at_any_moment(make_node: MakeNode, listener: Listener, verb
         if not await _dies(died, listener, verb, moment):
             break
         node = died.again()
-        await node.recovery.everything("start")
+        await node.recover()
 
         # ADD had written down that it succeeded, or DEL had written down nothing yet.
         if entry := node.journal.get(ATTACHMENT):
@@ -699,6 +699,6 @@ async def test_death_in_add_and_del_at_once(make_node: MakeNode, listener: Liste
             break
         node = died.again()
 
-        await asyncio.gather(node.call("DEL", BARE), node.recovery.everything("start"))
+        await asyncio.gather(node.call("DEL", BARE), node.recover())
 
         assert node.left() == [], moment
