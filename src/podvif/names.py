@@ -15,6 +15,12 @@ SUN_PATH_MAX = 107
 VIF_NAME_LENGTH = 14
 """os-vif's NIC_NAME_LEN: `vhu` and 11 characters of the port id."""
 
+VIF_NAME = r"vhu[0-9a-f]{8}-[0-9a-f]{2}"
+"""Regular expression of an OVS port's name, which is its socket's file name."""
+
+DEFAULT_CNI_SOCKET = "/var/run/podvif/cni.sock"
+"""Where plugin and daemon meet unless they are told otherwise; the plugin has it built in (shim/main.go)."""
+
 CONTAINER_ID_MAX = 200
 """Bytes; a file name of 255 has to hold the container id, the interface name and a suffix."""
 
@@ -66,6 +72,11 @@ def sandbox_env(container_id: str) -> str:
 def journal_file(attachment: Attachment) -> str:
     """Name of the journal's file: a colon can stand in neither part, so no two attachments share one."""
     return f"{attachment.container_id}:{attachment.ifname}.json"
+
+
+def journal_directory(state_dir: str) -> str:
+    """The directory of the journal's files."""
+    return f"{state_dir.rstrip('/')}/attachments"
 
 
 def marks(attachment: Attachment, pod: str) -> dict[str, str]:

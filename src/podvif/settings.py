@@ -42,7 +42,7 @@ VIF_PLUG_OVS = [
 NODE = [
     cfg.StrOpt(
         "cni_socket",
-        default="/var/run/podvif/cni.sock",
+        default=names.DEFAULT_CNI_SOCKET,
         help="Unix socket on which the CNI plugin reaches the node daemon (mode 0600). The plugin's own key for it is"
         " daemonSocket.",
     ),

@@ -24,8 +24,7 @@ def ask(path: str, query: str) -> Any:
             link.settimeout(_SECONDS)
             link.connect(path)
             link.sendall(_LENGTH.pack(len(data)) + data)
-            (length,) = _LENGTH.unpack(_exactly(link, _LENGTH.size))
-            data = _exactly(link, length)
+            data = receive(link)
     except (OSError, EOFError) as error:
         raise Retry(
             f"the podvif node daemon cannot be reached at {path}: {error}", "start it (as root), or give --socket"
@@ -38,6 +37,20 @@ def ask(path: str, query: str) -> Any:
     if code != 0:
         raise Bug(str(document.get("msg", document)))
     return document
+
+
+def receive(link: socket.socket, most: int | None = None) -> bytes:
+    """The payload of one frame of the plugin's protocol (shim/main.go).
+
+    Raises:
+        EOFError: it is cut short.
+        ValueError: it announces more than `most` bytes.
+        OSError: the connection's.
+    """
+    (length,) = _LENGTH.unpack(_exactly(link, _LENGTH.size))
+    if most is not None and length > most:
+        raise ValueError(f"a frame of {length} bytes")
+    return _exactly(link, length)
 
 
 def _exactly(link: socket.socket, length: int) -> bytes:

@@ -9,7 +9,6 @@ import json
 import os
 import select
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import click
 import msgspec
 
 from podvif import settings as configuration
-from podvif.cli.daemon import ask
+from podvif.cli.daemon import ask, receive
 from podvif.errors import PodvifError, Refused
 from podvif.host.machine import Machine
 from podvif.node import checks, surroundings
@@ -157,7 +156,7 @@ def plugin_version(executable: str) -> str:
         with process:
             try:
                 return _told(listening, process, json.dumps(config).encode())
-            except (OSError, ValueError, KeyError, TypeError, struct.error):
+            except (OSError, EOFError, ValueError, KeyError, TypeError):
                 return ""
             finally:
                 process.kill()
@@ -175,14 +174,10 @@ def _told(listening: socket.socket, process: "subprocess.Popen[bytes]", config: 
         os.close(ended)
     if listening.fileno() not in ready:
         return ""
-    length = struct.Struct(">I")
     link, _ = listening.accept()
-    with link, link.makefile("rb") as stream:
+    with link:
         link.settimeout(_PLUGIN_SECONDS)
-        (size,) = length.unpack(stream.read(length.size))
-        if size > _REQUEST_MAX:
-            raise ValueError(f"a request of {size} bytes")
-        return str(json.loads(stream.read(size))["shim"])
+        return str(json.loads(receive(link, _REQUEST_MAX))["shim"])
 
 
 def show(found: Sequence[Check]) -> None:

@@ -9,6 +9,7 @@ import click
 
 from podvif.cli.daemon import ask
 from podvif.errors import PodvifError
+from podvif.names import DEFAULT_CNI_SOCKET
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -28,7 +29,7 @@ _COLOURS = {
 
 
 @click.command()
-@click.option("--socket", "path", default="/var/run/podvif/cni.sock", show_default=True, help="The daemon's socket.")
+@click.option("--socket", "path", default=DEFAULT_CNI_SOCKET, show_default=True, help="The daemon's socket.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form.")
 @click.option(
     "--watch", is_flag=True, help="Go on until Ctrl-C; where stdout is no terminal, one answer below the other."

@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 
 from podvif import names
+from podvif.core.attach import OVS_TYPE
 from podvif.errors import PodvifError
 from podvif.host import files, machine
 from podvif.host.machine import Machine, PidFile
@@ -24,8 +25,8 @@ from podvif.model import Entry, SeenPort, SocketFile, SwitchFacts
 from podvif.node.vhostuser import rundirs
 from podvif.settings import Settings
 
-_TYPES = frozenset({"dpdkvhostuser", "dpdkvhostuserclient"})
-_SOCKET = re.compile(r"vhu[0-9a-f]{8}-[0-9a-f]{2}")
+_TYPES = frozenset(OVS_TYPE.values())
+_SOCKET = re.compile(names.VIF_NAME)
 _SHOWN = 5
 _MIB = 1 << 20
 _WITHOUT_OVSDB = "it cannot be told while OVSDB cannot be asked"

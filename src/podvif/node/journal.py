@@ -30,7 +30,7 @@ class Journal:
         Raises:
             Refused: the directory cannot be made or read.
         """
-        self._directory = f"{state_dir.rstrip('/')}/attachments"
+        self._directory = names.journal_directory(state_dir)
         self._entries: dict[Attachment, Entry] = {}
         self._by_port: dict[str, Attachment] = {}
         self._encoder = msgspec.json.Encoder()
@@ -75,10 +75,6 @@ class Journal:
     def all(self) -> list[Entry]:
         """Every entry, in the order of their ADD."""
         return sorted(self._entries.values(), key=lambda entry: (entry.created, entry.attachment))
-
-    def knows(self, container_id: str) -> bool:
-        """Whether any entry, leaving ones included, is of that sandbox."""
-        return any(attachment.container_id == container_id for attachment in self._entries)
 
     def of_sandbox(self, container_id: str) -> list[Entry]:
         """The entries of one sandbox that are not leaving, in the order of their ADD."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from podvif import names
 from podvif.host import files, machine
 from podvif.host.machine import Machine
 from podvif.model import Entry, Goal
@@ -126,7 +127,7 @@ def cni_configuration(installed: Sequence[tuple[str, list[dict[str, Any]]]], set
     if not plugins:
         return Check(name, State.WARNING, f"{first} is the first and is no CNI configuration", "correct or remove it")
     for path, plugin in ours:
-        socket = str(plugin.get("daemonSocket", "/var/run/podvif/cni.sock"))
+        socket = str(plugin.get("daemonSocket", names.DEFAULT_CNI_SOCKET))
         if os.path.realpath(socket) != os.path.realpath(settings.cni_socket):
             return Check(
                 name,
@@ -265,7 +266,7 @@ def attachments(status: Mapping[str, Any]) -> Check:
 def read_journal(state_dir: str) -> list[Entry]:
     """The entries of the journal, read beside a daemon that may be writing: nothing is mended or set aside."""
     found = []
-    directory = f"{state_dir.rstrip('/')}/attachments"
+    directory = names.journal_directory(state_dir)
     for name in sorted(listed(directory)):
         if name.startswith(".") or not name.endswith(".json"):
             continue

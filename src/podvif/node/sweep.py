@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 # Runtimes' container ids are 32 random bytes in hexadecimal; a file of another form may be the pods' own.
 _FILE = re.compile(r"\.?([0-9a-f]{64})(?:\.json|\.env|-([^/]+?))(\.new)?")
-_SOCKET = re.compile(r"vhu[0-9a-f]{8}-[0-9a-f]{2}|\.vhu[0-9a-f]{8}-[0-9a-f]{2}\.new")
+_SOCKET = re.compile(rf"{names.VIF_NAME}|\.{names.VIF_NAME}\.new")
 
 
 class Switch(Protocol):
@@ -93,7 +93,10 @@ class Sweep:
             listed = sorted(os.listdir(directory))  # noqa: PTH208
         except OSError:
             return
-        leftover = [name for name in listed if self._is_leftover(directory, name)]
+        sandboxes = {entry.attachment.container_id for entry in self._journal.all()}
+        ports = self._switch.ports().values()
+        used = {port.vhost_server_path for port in ports} | {f"{directory}/{port.name}" for port in ports}
+        leftover = [name for name in listed if self._is_leftover(directory, name, sandboxes, used)]
         for name in leftover:
             try:
                 files.remove(directory, [name])
@@ -103,9 +106,10 @@ class Sweep:
                 self.swept += 1
                 _LOG.info("%s/%s had no owner and is removed", directory, name)
 
-    def _is_leftover(self, directory: str, name: str) -> bool:
+    def _is_leftover(self, directory: str, name: str, sandboxes: set[str], used: set[str | None]) -> bool:
+        path = f"{directory}/{name}"
         try:
-            age = time.time() - os.lstat(f"{directory}/{name}").st_ctime
+            age = time.time() - os.lstat(path).st_ctime
         except OSError:
             return False
         if age < self._settings.sweep_grace:
@@ -113,13 +117,11 @@ class Sweep:
         if found := _FILE.fullmatch(name):
             container_id, ifname, temporary = found.groups()
             if temporary or not ifname:
-                return not self._journal.knows(container_id)
+                return container_id not in sandboxes
             return self._journal.get(Attachment(container_id, ifname)) is None
         if _SOCKET.fullmatch(name) is None or self._journal.by_port(name):
             return False
-        path = f"{directory}/{name}"
-        used = any(port.name == name or port.vhost_server_path == path for port in self._switch.ports().values())
-        return not used and files.look_at_socket(path, [None]) is SocketFile.DEAD
+        return path not in used and files.look_at_socket(path, [None]) is SocketFile.DEAD
 
 
 def _owner(port: SeenPort) -> Attachment | None:

@@ -186,11 +186,11 @@ class Switch:
                 self._baseline = self.facts().next_cfg
                 for call in self._on_connect:
                     call()
-        elif names:
-            for tell in self._on_ports:
+        else:
+            if not names or before < self._baseline:
+                woken |= set(self._waiters)  # the row of the switch itself: rare, and cheap to look at again
+            for tell in self._on_ports if names else ():
                 tell(names)
-        if names is not None and (not names or before < self._baseline):
-            woken |= set(self._waiters)  # the row of the switch itself: rare, and cheap to look at again
         for name in woken:
             for future in self._waiters.get(name, ()):
                 if not future.done():
