@@ -244,3 +244,98 @@ class Seen(msgspec.Struct, frozen=True):
     files_current: bool
     files_present: bool
     journalled: bool
+
+
+# -- what Neutron says (source = cluster) ------------------------------------------------------------------------------
+
+
+class FixedIp(msgspec.Struct, frozen=True):
+    """One address of a Neutron port: the subnet's UUID and an address without a prefix length."""
+
+    subnet_id: str
+    address: str
+
+
+class NeutronPort(msgspec.Struct, frozen=True):
+    """A port as the networking API shows it (api-ref "Ports", extension "Port binding").
+
+    Attributes:
+        id: UUID.
+        name: for people.
+        network_id: UUID of its network.
+        device_id: who uses it; for our ports the pod's UID.
+        device_owner: what kind of user that is.
+        mac: lower case with colons.
+        fixed_ips: its addresses, in Neutron's order.
+        status: ACTIVE, DOWN, BUILD or ERROR.
+        host_id: binding:host_id, the node.
+        vif_type: binding:vif_type; `unbound` and `binding_failed` are no ports that can be plugged.
+        vif_details: binding:vif_details as it came.
+        tags: its tags, empty where the extension is missing.
+        revision: revision_number, 0 where the extension is missing.
+        port_security: port_security_enabled.
+    """
+
+    id: str
+    network_id: str
+    mac: str
+    name: str = ""
+    device_id: str = ""
+    device_owner: str = ""
+    fixed_ips: tuple[FixedIp, ...] = ()
+    status: str = ""
+    host_id: str = ""
+    vif_type: str = "unbound"
+    vif_details: dict[str, Any] = {}
+    tags: frozenset[str] = frozenset()
+    revision: int = 0
+    port_security: bool = True
+
+
+class NeutronSubnet(msgspec.Struct, frozen=True):
+    """A subnet's facts (api-ref "Subnets"): `cidr` with prefix length, `gateway` None where it has none."""
+
+    id: str
+    network_id: str
+    cidr: str
+    gateway: str | None = None
+    routes: tuple[Route, ...] = ()
+    nameservers: tuple[str, ...] = ()
+
+
+class NeutronNetwork(msgspec.Struct, frozen=True):
+    """A network's facts (api-ref "Networks"); `mtu` in bytes of layer 3, its subnets by UUID."""
+
+    id: str
+    mtu: int
+    subnet_ids: tuple[str, ...] = ()
+
+
+class PortRequest(msgspec.Struct, frozen=True):
+    """A Neutron port as the controller wants it.
+
+    Attributes:
+        network_id: UUID.
+        host_id: the pod's node, as Neutron's agents name it.
+        device_id: the pod's UID.
+        device_owner: [neutron] device_owner.
+        name: for people, at most 255 characters.
+        subnet_ids: an address of each; empty lets Neutron choose.
+        mac: asked for, or None.
+        ips: addresses asked for.
+        security_groups: UUIDs; None leaves the project's default.
+        tags: what makes the port ours, and says which interface of the pod it is for.
+        project_id: whose, or None for the credentials' own.
+    """
+
+    network_id: str
+    host_id: str
+    device_id: str
+    device_owner: str
+    name: str
+    subnet_ids: tuple[str, ...] = ()
+    mac: str | None = None
+    ips: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] | None = None
+    tags: tuple[str, ...] = ()
+    project_id: str | None = None
