@@ -24,7 +24,7 @@ from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall
 from podvif.node.converge import Locks, SupersededError, converge
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
-from podvif.node.sources import Standalone, same_intent
+from podvif.node.sources import same_intent, source_of
 from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.settings import Settings
 
@@ -57,7 +57,7 @@ class Verbs:
         self._driver = driver
         self._delegate = delegate
         self._readiness = readiness
-        self._source = Standalone(settings)
+        self._source = source_of(settings)
         self._locks = Locks()
         self._unwanted: dict[Attachment, set[asyncio.Event]] = {}
         self._busy: collections.Counter[Attachment] = collections.Counter()
