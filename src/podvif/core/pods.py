@@ -70,6 +70,9 @@ from podvif.podvifs import (
 BOUND = "Bound"
 """The controller's condition."""
 
+MIRROR = "kubernetes.io/config.mirror"
+"""Pod annotation of a static pod's mirror: the UID that kubelet gave the pod itself (pkg/kubelet/pod/mirror_client.go)."""
+
 ACTIONS_MAX = 200
 """Actions of one walk: two for each of 32 interfaces, with room for duplicates; a longer one is a bug."""
 
@@ -198,7 +201,13 @@ def is_served(pod: ClusterPod) -> bool:
 
 def spec_of(pod: ClusterPod, wanted: tuple[WantedInterface, ...]) -> Spec:
     """The PodVif's spec for a pod."""
-    return Spec(node_name=pod.node_name, pod_uid=pod.uid, interfaces=wanted, host_paths=pod.host_paths)
+    return Spec(
+        node_name=pod.node_name,
+        pod_uid=pod.uid,
+        interfaces=wanted,
+        host_paths=pod.host_paths,
+        runtime_uid=pod.annotations.get(MIRROR, ""),
+    )
 
 
 def _toward_absent(seen: SeenPod, podvif: PodVif, defaults: PortDefaults) -> Action | Fail | None:

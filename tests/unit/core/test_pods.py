@@ -28,7 +28,7 @@ from podvif.core.pods import (
 from podvif.core.ports import Place, Places, interface_facts, interface_of, orphans, port_request
 from podvif.errors import Bug, PodvifError, Refused, Retry
 from podvif.model import ClusterPod, FixedIp, NeutronPort, PortRequest
-from podvif.podvifs import FINALIZER, Condition, Interface, InterfaceState, PodVif, Status, WantedInterface
+from podvif.podvifs import FINALIZER, Condition, Interface, InterfaceState, PodVif, Spec, Status, WantedInterface
 from tests.fakes.cluster import (
     DEFAULTS,
     DETAILS,
@@ -378,6 +378,15 @@ def test_times() -> None:
     bound = next_action(one(PORT0, written), DEFAULTS)
     assert isinstance(bound, WriteStatus)
     assert stamped(bound.status, "later").conditions == (Condition("Bound", "True", "PortsBound", "", "later", 1),)
+
+
+def test_spec() -> None:
+    """A spec has what the node has to know, and comes back from the API server as it was written."""
+    pod = cluster_pod(host_paths=("/run/vhostuser",), annotations={"kubernetes.io/config.mirror": "static"})
+    spec = spec_of(pod, BOTH)
+
+    assert spec == Spec(NODE, pod.uid, BOTH, ("/run/vhostuser",), "static")
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=Spec) == spec
 
 
 @pytest.mark.parametrize(
