@@ -384,10 +384,7 @@ def _life(path: str, settings: Settings) -> str:
 
 def pid_file(settings: Settings) -> PidFile | None:
     """The pid file of ovs-vswitchd, None when it is not to be seen."""
-    for directory in rundirs(settings):
-        if found := machine.pid_file(f"{directory}/ovs-vswitchd.pid"):
-            return found
-    return None
+    return machine.vswitchd(rundirs(settings))
 
 
 def _processors(mask: str) -> set[int]:

@@ -16,7 +16,7 @@ from podvif import names
 from podvif.core import podfiles, translate
 from podvif.core.attach import Step, Want
 from podvif.errors import Bug, Refused
-from podvif.host import files, inotify, netns
+from podvif.host import files, inotify, machine, netns
 from podvif.ipam.delegate import plugin_name
 from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall, Listener, Seen, SeenPort, SocketFile, Vif
 from podvif.node.journal import Journal
@@ -140,13 +140,12 @@ class VIFVHostUserDriver:
         return [None]
 
     def _switch_netns(self) -> str | None:
-        for rundir in self._ovs_rundirs:
-            pid = files.read_text(rundir, "ovs-vswitchd.pid")
-            if pid and pid.strip().isdigit():
-                path = f"/proc/{pid.strip()}/ns/net"
-                if os.path.exists(path):  # noqa: PTH110
-                    return None if netns.same(path, _OWN_NETNS) else path
-        return None
+        """The namespace that vswitchd was started in; None when it is ours, or nothing is known of it."""
+        found = machine.vswitchd(self._ovs_rundirs)
+        if found is None or found.pid is None:
+            return None
+        path = f"/proc/{found.pid}/ns/net"
+        return path if os.path.exists(path) and not netns.same(path, _OWN_NETNS) else None  # noqa: PTH110
 
     # -- doing ---------------------------------------------------------------------------------------------------------
 
