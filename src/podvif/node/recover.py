@@ -146,8 +146,9 @@ class Recovery:
     async def _vswitchd(self) -> None:
         """Hear of vswitchd's end: what it leaves where the next one binds has to go before that one starts."""
         while True:
-            if (pid := self._driver.switch_pid()) is not None:
-                await process.ended(pid)
+            found = self._driver.vswitchd()
+            if found and found.pid is not None:
+                await process.ended(found.pid)
                 self.touch_all("vswitchd ended")
             await asyncio.sleep(_MISSING)
 
@@ -241,7 +242,8 @@ class Recovery:
     def _mend(self, attachment: Attachment) -> Mend:
         again = self._again.get(attachment)
         patient = again is not None and again.timer is None and again.why is not Why.UNCONNECTED
-        return Mend.ANYTHING if patient and self._driver.switch_pid() is not None else Mend.CERTAIN
+        vswitchd = self._driver.vswitchd() if patient else None
+        return Mend.ANYTHING if vswitchd and vswitchd.alive else Mend.CERTAIN
 
     def _look_again(self, attachment: Attachment, why: Why) -> None:
         again = self._again.get(attachment)

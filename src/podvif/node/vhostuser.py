@@ -16,7 +16,7 @@ from podvif import names
 from podvif.core import podfiles, translate
 from podvif.core.attach import Step, Want
 from podvif.errors import Bug, Refused
-from podvif.host import files, inotify, netns
+from podvif.host import files, inotify, machine, netns
 from podvif.ipam.delegate import plugin_name
 from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall, Listener, Seen, SeenPort, SocketFile, Vif
 from podvif.node.journal import Journal
@@ -139,19 +139,17 @@ class VIFVHostUserDriver:
             yield entry.netns
         yield None
 
-    def switch_pid(self) -> int | None:
-        """The process id of ovs-vswitchd, None when none runs that has left a pid file."""
-        for rundir in self._ovs_rundirs:
-            pid = files.read_text(rundir, "ovs-vswitchd.pid")
-            if pid and pid.strip().isdigit() and os.path.exists(f"/proc/{pid.strip()}"):  # noqa: PTH110
-                return int(pid)
-        return None
+    def vswitchd(self) -> machine.PidFile | None:
+        """What the pid file of ovs-vswitchd says; None when there is none."""
+        return machine.vswitchd(self._ovs_rundirs)
 
     def switch_netns(self) -> str | None:
-        """Path of the network namespace that vswitchd listens in, None for our own."""
-        pid = self.switch_pid()
-        path = f"/proc/{pid}/ns/net"
-        return None if pid is None or netns.same(path, _OWN_NETNS) else path
+        """Path of the namespace that vswitchd was started in; None when it is ours, or nothing is known of it."""
+        found = self.vswitchd()
+        if found is None or found.pid is None:
+            return None
+        path = f"/proc/{found.pid}/ns/net"
+        return path if os.path.exists(path) and not netns.same(path, _OWN_NETNS) else None  # noqa: PTH110
 
     # -- doing ---------------------------------------------------------------------------------------------------------
 

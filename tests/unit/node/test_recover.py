@@ -132,6 +132,31 @@ async def until(ready: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+_VSWITCHD = """
+import fcntl, os, sys
+with open(sys.argv[1], "w") as file:
+    print(os.getpid(), file=file, flush=True)
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("up", flush=True)
+    input()
+"""
+
+
+@contextlib.asynccontextmanager
+async def process_of_vswitchd(node: Node) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that holds vswitchd's pid file as vswitchd does, and ends when it is written to."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _VSWITCHD, str(node.rundir / "ovs-vswitchd.pid"),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout
+    await process.stdout.readline()
+    try:
+        yield process
+    finally:
+        await process.communicate(b"\n")
+
+
 async def test_application_dies_before_it_is_connected(node: Node) -> None:
     """The socket of an application that ends before Open vSwitch has connected goes, though nothing tells of it."""
     await node.call("ADD", network())
@@ -146,10 +171,8 @@ async def test_application_dies_before_it_is_connected(node: Node) -> None:
 
 async def test_end_of_vswitchd(node: Node) -> None:
     """The end of vswitchd is an event: what it has left in the next one's way is looked for at once."""
-    vswitchd = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
-    (node.rundir / "ovs-vswitchd.pid").write_text(f"{vswitchd.pid}\n")
     await node.call("ADD", network(Listener.OVS))
-    async with recovering(node):
+    async with process_of_vswitchd(node) as vswitchd, recovering(node):
         looks = node.driver.looks
 
         await vswitchd.communicate(b"\n")
@@ -159,10 +182,9 @@ async def test_end_of_vswitchd(node: Node) -> None:
 
 async def test_vswitchd_has_lost_its_listener(node: Node) -> None:
     """Where vswitchd runs, has the port, and for long has made no socket, the port is made again."""
-    (node.rundir / "ovs-vswitchd.pid").write_text(f"{os.getpid()}\n")
     await node.call("ADD", network(Listener.OVS))
     vif = node.vif(Listener.OVS)
-    async with recovering(node):
+    async with process_of_vswitchd(node), recovering(node):
         listening = node.switch._devices[vif.name].listening
         assert listening
         listening.close()

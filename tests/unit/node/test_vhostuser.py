@@ -88,7 +88,7 @@ async def test_every_step_twice(node: Node, listener: Listener) -> None:
 
 @pytest.mark.parametrize("text", ["no number", "", "999999999", str(os.getpid())])
 async def test_pid_file_of_vswitchd(node: Node, text: str) -> None:
-    """Vswitchd's sockets are looked for in its namespace; without a pid file that can be used, in ours."""
+    """Vswitchd's sockets are looked for in its namespace; where nobody holds the pid file, in ours, whatever it says."""
     (node.rundir / "ovs-vswitchd.pid").write_text(f"{text}\n")
 
     assert (await walk(node, begin(node, OVS))).pod_socket is SocketFile.BOUND
