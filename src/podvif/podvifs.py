@@ -114,3 +114,32 @@ class Status(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     interfaces: tuple[Interface, ...] = ()
     conditions: tuple[Condition, ...] = ()
+
+
+class PodVif(msgspec.Struct, frozen=True):
+    """The object as the API server has it.
+
+    Attributes:
+        namespace: the pod's.
+        name: the pod's.
+        uid: of this very object; writes carry it as a precondition.
+        spec: what the pod asks for.
+        status: Neutron's facts and the node's conditions.
+        resource_version: of what was read; opaque.
+        generation: of the spec.
+        finalizers: all of them.
+        deleting: it has a deletionTimestamp.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    spec: Spec
+    status: Status = Status()
+    resource_version: str = ""
+    generation: int = 0
+    finalizers: tuple[str, ...] = ()
+    deleting: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
