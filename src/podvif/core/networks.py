@@ -28,7 +28,7 @@ from podvif.core.cni import why_not_ifname
 from podvif.core.translate import mode_of, why_not_mac
 from podvif.errors import Refused
 from podvif.model import ClusterPod, Nad, Vif
-from podvif.podvifs import Interface, Spec, WantedInterface
+from podvif.podvifs import INTERFACES_MAX, Interface, Spec, WantedInterface
 
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 """Pod annotation: which NetworkAttachmentDefinitions."""
@@ -46,9 +46,6 @@ CNI_TYPE = "podvif-cni"
 
 DRIVER = "neutron-vif"
 """Kuryr's name of the driver that makes a port on the pod's own node (NeutronPodVIFDriver)."""
-
-INTERFACES_MAX = 32
-"""Interfaces of one pod: DPDK's RTE_MAX_ETHPORTS, what an application takes unless it was built otherwise."""
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podvif.core.networks import (
-    INTERFACES_MAX,
     KURYR_CONFIG,
     NETWORKS,
     attachments_of,
@@ -17,7 +16,7 @@ from podvif.core.networks import (
 )
 from podvif.errors import Refused
 from podvif.model import Address, ClusterPod, Dns, Listener, Nad
-from podvif.podvifs import Interface, InterfaceState, Spec, WantedInterface
+from podvif.podvifs import INTERFACES_MAX, Interface, InterfaceState, Spec, WantedInterface
 from tests.fakes.values import vif
 
 SUBNET = "a56c76a1-a0af-4638-b000-c9a1d6a3ed64"

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from prometheus_client import CollectorRegistry
 
 from podvif.core.attach import Link, Step, Want
