@@ -6,6 +6,7 @@ and the real server's.  Documents are copied on the way in and out, as over a wi
 
 import asyncio
 import copy
+import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -109,7 +110,14 @@ class FakeKube:
         return self._write(resource, key, stored, _merged(stored.document, _without_server_fields(body)))
 
     async def apply(
-        self, resource: Resource, key: Key, document: Document, manager: str, *, status: bool = False, force: bool = True
+        self,
+        resource: Resource,
+        key: Key,
+        document: Document,
+        manager: str,
+        *,
+        status: bool = False,
+        force: bool = True,
     ) -> Document | Outcome:
         await self._begin("apply", resource, key)
         stored = self._of(resource).get(key)
@@ -128,7 +136,7 @@ class FakeKube:
                 stored.managed[other] = paths - set(theirs)
         owner = f"{manager} of the status" if status else manager
         others = set().union(*(paths for other, paths in stored.managed.items() if other != owner))
-        for path in stored.managed.get(owner, set()) - wanted.keys() - others:
+        for path in sorted(stored.managed.get(owner, set()) - wanted.keys() - others, key=_names_its_element):
             _remove(after, path)
         for path, value in wanted.items():
             _put(after, path, value)
@@ -319,6 +327,11 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
+def _names_its_element(path: Path) -> bool:
+    """Whether it is the key of a map-list's element, by which its other fields are found."""
+    return len(path) > 1 and isinstance(path[-2], tuple) and path[-2][0] == path[-1]
+
+
 def _step(container: Any, step: Any) -> Any:
     if isinstance(step, tuple):
         return next((item for item in container if item.get(step[0]) == step[1]), None)
@@ -334,7 +347,7 @@ def _at(document: Any, path: Path) -> Any:
 
 
 def _put(document: Any, path: Path, value: Any) -> None:
-    for step, following in zip(path[:-1], path[1:], strict=True):
+    for step, following in itertools.pairwise(path):
         part = _step(document, step)
         if part is None:
             part = [] if isinstance(following, tuple) else {}
@@ -353,7 +366,7 @@ def _remove(document: Any, path: Path) -> None:
         if parent is None:
             continue
         if isinstance(step, tuple):
-            parent[:] = [item for item in parent if item.get(step[0]) != step[1]]
+            parent[:] = [item for item in parent if item and item.get(step[0]) != step[1]]
         else:
             parent.pop(step, None)
         if parent:

@@ -38,7 +38,14 @@ class Api(Protocol):
         """Create."""
 
     async def apply(
-        self, resource: Resource, key: Key, document: Document, manager: str, *, status: bool = False, force: bool = True
+        self,
+        resource: Resource,
+        key: Key,
+        document: Document,
+        manager: str,
+        *,
+        status: bool = False,
+        force: bool = True,
     ) -> Document | Outcome:
         """Server-side apply."""
 

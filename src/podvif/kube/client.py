@@ -127,13 +127,14 @@ class Kube:
     def __init__(self, kubeconfig: str = "", *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         try:
+            # The library reads the file as it comes: what is no kubeconfig shows as whatever Python then says.
             config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
             single = config.get()
             if single is None:
                 raise ConfigError("it has no current context")  # noqa: TRY301  one way out for all its faults
             self.server = single.cluster.server
             self._http = AsyncClient(single, ConnectionParams(timeout=httpx2.Timeout(seconds)))
-        except (ConfigError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        except (ConfigError, OSError, LookupError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
             raise Refused(
                 f"the configuration for the Kubernetes API {kubeconfig or 'of the environment'} cannot be used: {error}",
                 "set [kubernetes] kubeconfig to a kubeconfig file, or run in a pod with a service account",

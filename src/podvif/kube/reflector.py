@@ -91,6 +91,8 @@ class Reflector(Generic[T]):
         self._subscribers: list[Callable[[frozenset[Key]], None]] = []
         self._waiters: dict[Key, set[asyncio.Future[None]]] = {}
         self._in_sync = asyncio.Event()
+        self._lost_sync = asyncio.Event()
+        self._lost_sync.set()
         self._listed = asyncio.Event()
         self._heard = clock()
         self._failures = 0
@@ -131,6 +133,10 @@ class Reflector(Generic[T]):
     async def in_sync(self) -> None:
         """Return when the list is done and the changes are being followed."""
         await self._in_sync.wait()
+
+    async def out_of_sync(self) -> None:
+        """Return when the changes are not being followed."""
+        await self._lost_sync.wait()
 
     # -- how it comes to know it ---------------------------------------------------------------------------------------
 
@@ -221,9 +227,11 @@ class Reflector(Generic[T]):
             _log.warning("%s are out of sync: %s", self._resource, error)
         self.trouble = str(error)
         self._in_sync.clear()
+        self._lost_sync.set()
 
     def _regained(self) -> None:
         if self.trouble is not None:
             _log.info("%s are in sync: %d objects", self._resource, len(self._objects))
         self.trouble = self.out_of_sync_since = None
         self._in_sync.set()
+        self._lost_sync.clear()

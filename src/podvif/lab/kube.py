@@ -55,6 +55,8 @@ class KubeApi:
         port: of the API, https.
         kubeconfig: an administrator's.
         certificate: what the server shows; it signs itself.
+        token: an administrator's.
+        nobody: the token of a user without rights.
     """
 
     def __init__(self, folder: Path, *flags: str) -> None:
@@ -67,7 +69,7 @@ class KubeApi:
         self._tokens = folder / "tokens.csv"
         self._flags = flags
         self._programs = folder_of_programs()
-        self.token = secrets.token_hex(16)
+        self.token, self.nobody = secrets.token_hex(16), secrets.token_hex(16)
         self._etcd: Child | None = None
         self._api: Child | None = None
 
@@ -101,15 +103,15 @@ class KubeApi:
             raise LabError("kube-apiserver was never started: use it in a with block")
         return self._api
 
-    def write_kubeconfig(self, path: Path, url: str = "") -> Path:
-        """A kubeconfig of the administrator; `url` leads there by another way, for instance a proxy."""
+    def write_kubeconfig(self, path: Path, *, url: str = "", token: str = "") -> Path:
+        """A kubeconfig, of the administrator by default; `url` leads there by another way, for instance a proxy."""
         cluster = {"server": url or self.url, "certificate-authority": str(self.certificate)}
         document = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "lab", "cluster": cluster}],
-            "users": [{"name": "admin", "user": {"token": self.token}}],
-            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "admin"}}],
+            "users": [{"name": "user", "user": {"token": token or self.token}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "user"}}],
             "current-context": "lab",
         }
         path.write_text(json.dumps(document))  # JSON is YAML
@@ -207,7 +209,7 @@ class KubeApi:
 
     def _write_credentials(self) -> None:
         self._tokens.touch(0o600)
-        self._tokens.write_text(f'{self.token},admin,admin,"system:masters"\n')
+        self._tokens.write_text(f'{self.token},admin,admin,"system:masters"\n{self.nobody},nobody,nobody\n')
         self.write_kubeconfig(self.kubeconfig)
 
 
