@@ -101,6 +101,7 @@ class Recovery:
         self._workers: dict[Attachment, asyncio.Task[None]] = {}
         self._again: dict[Attachment, _Again] = {}
         self._said: dict[Attachment, str] = {}
+        self._in_the_way = ""
         self._links: dict[Attachment, LinkState] = {}
         self._observers: list[Callable[[str, list[Step]], None]] = []
         for entry in journal.all():
@@ -147,10 +148,25 @@ class Recovery:
         """Hear of vswitchd's end: what it leaves where the next one binds has to go before that one starts."""
         while True:
             found = self._driver.vswitchd()
-            if found and found.pid is not None:
-                await process.ended(found.pid)
+            pid = found.pid if found else None
+            if pid is not None:
+                await process.ended(pid)
+                found = self._driver.vswitchd()
+            if not (found and found.alive):
+                self._clear_the_way()
+            if pid is not None:
                 self.touch_all("vswitchd ended")
             await asyncio.sleep(_MISSING)
+
+    def _clear_the_way(self) -> None:
+        trouble = ""
+        try:
+            self._driver.clear_the_way()
+        except PodvifError as error:
+            trouble = error.message
+        if trouble and trouble != self._in_the_way:
+            _LOG.warning("what the last vswitchd left is in the way of the next: %s", trouble)
+        self._in_the_way = trouble
 
     async def _rounds(self) -> None:
         while True:

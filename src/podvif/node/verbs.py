@@ -157,7 +157,7 @@ class Verbs:
         except Retry as error:
             # The intention is written down, and nothing that the pod could see is left: CNI wants a DEL that succeeds.
             # Only a runtime that could do better by trying again is told of the failure.
-            if not self._readiness.switch_trouble():
+            if not self._readiness.switch_trouble() or self._journal.is_behind(entry.attachment):
                 raise
             _LOG.warning("%s is leaving, the rest follows: %s", entry.attachment, error.message)
 
@@ -258,7 +258,7 @@ class Verbs:
         """Write down that the attachment leaves, and wake up whoever waits for it to be attached."""
         found = self._journal.get(entry.attachment)
         leaving = msgspec.structs.replace(found or entry, goal=Goal.LEAVING)
-        if leaving != found:
+        if leaving != found or self._journal.is_behind(entry.attachment):
             self._journal.mark(leaving)
         for unwanted in self._unwanted.get(entry.attachment, ()):
             unwanted.set()

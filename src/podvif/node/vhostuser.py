@@ -198,6 +198,20 @@ class VIFVHostUserDriver:
             namespaces = list(self._namespaces(want.vif.listener, self._journal.get(want.attachment)))
             files.remove_dead_socket(want.vif.socket, namespaces)
 
+    def clear_the_way(self) -> None:
+        """Remove what a vswitchd that has ended left where the next one binds; the caller knows that none runs.
+
+        One that finds a file there not only fails to bind: DPDK 22.11 closes a descriptor twice then, which is another
+        port's by that time.  So nobody may be too busy for it, and the table, which is asked under a lock, is not.
+
+        Raises:
+            Retry: an I/O error.
+            Refused: a directory lies there.
+        """
+        for entry in self._journal.all():
+            if entry.vif.listener is Listener.OVS:
+                files.remove_dead_socket(entry.vif.ovs_socket, [self.switch_netns()])
+
     async def wait(self, want: Want, step: Step, seen: Seen) -> None:
         """Return when what `step` waits for may have come."""
         name = want.vif.name
