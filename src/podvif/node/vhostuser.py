@@ -75,6 +75,7 @@ class VIFVHostUserDriver:
         self._ipam = ipam
         self._directory = settings.mount_point
         self._ovs_rundirs = rundirs(settings)
+        self._last_switch_netns: str | None = None
         self._rendered: tuple[list[Entry], dict[str, str]] = ([], {})
 
     # -- observing -----------------------------------------------------------------------------------------------------
@@ -139,7 +140,12 @@ class VIFVHostUserDriver:
         Found out when it is asked for: where no socket lies nobody asks.
         """
         if listener is Listener.OVS:
-            yield self.switch_netns()
+            # Bound is bound, whoever runs by now: who vswitchd is, is asked only when nobody is found where it was last.
+            last = self._last_switch_netns
+            yield last
+            self._last_switch_netns = self.switch_netns()
+            if self._last_switch_netns != last:
+                yield self._last_switch_netns
             return
         if entry and entry.netns and netns.is_still(entry.netns, entry.netns_inode):
             yield entry.netns
