@@ -126,6 +126,11 @@ class Reflector(Generic[T]):
             if not waiting:
                 self._waiters.pop(key, None)
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether everything has been listed once."""
+        return self._listed.is_set()
+
     async def listed(self) -> None:
         """Return when everything has been listed once: before that a missing key means nothing."""
         await self._listed.wait()

@@ -200,7 +200,7 @@ class VIFVHostUserDriver:
                 await self._release(want)
             case Step.FORGET:
                 self._journal.remove(want.attachment)
-            case Step.AWAIT_PORT | Step.AWAIT_REMOVAL | Step.AWAIT_SOCKET:
+            case Step.AWAIT_PORT | Step.AWAIT_REMOVAL | Step.AWAIT_SOCKET | Step.AWAIT_WIRED:
                 raise Bug(f"{step.value} is no act")
 
     def _remove_stale_socket(self, want: Want) -> None:
