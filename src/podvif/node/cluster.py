@@ -6,6 +6,7 @@ conditions and `main` knows that there is one.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -27,6 +28,8 @@ from podvif.model import Attachment, Entry, Goal, Pod, PortKind, SeenPort, Vif
 from podvif.node.sources import Standalone, refuse_existing
 from podvif.podvifs import Interface, PodVif
 from podvif.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 _MICROSECOND = 1e-6
 
@@ -192,7 +195,7 @@ class Cluster:
     ) -> tuple[PodVif, tuple[Interface, ...]]:
         deadline = asyncio.get_running_loop().time() + self._settings.add_timeout
         whose = await self._whose(request.pod)
-        seen = False
+        seen, said = False, ""
         while True:
             waiting.news.clear()
             podvif = self._podvifs.get(waiting.key)
@@ -204,6 +207,9 @@ class Cluster:
             if isinstance(answer, Serve) and podvif is not None:
                 return podvif, answer.interfaces
             reason = "" if isinstance(answer, Serve) else answer.reason
+            if reason != said:
+                _LOG.info("waiting for PodVif %s: %s", waiting.key, reason)
+            said = reason
             try:
                 async with asyncio.timeout_at(deadline):
                     await waiting.news.wait()
