@@ -56,12 +56,18 @@ class Spec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
         interfaces: wanted, in order.
         host_paths: the hostPath volumes that its containers mount: a pod that does not mount the node's vhost-user
             directory has no use for a socket.
+        runtime_uid: the UID by which the runtime knows the pod, where it is not the object's: a static pod's.
     """
 
     node_name: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
     pod_uid: Annotated[str, msgspec.Meta(min_length=1)] = msgspec.field(name="podUID")
     interfaces: Annotated[tuple[WantedInterface, ...], msgspec.Meta(max_length=INTERFACES_MAX)] = ()
     host_paths: tuple[str, ...] = ()
+    runtime_uid: str = msgspec.field(name="runtimeUID", default="")
+
+    def is_of(self, uid: str) -> bool:
+        """Whether a pod that the runtime names by this UID is the very pod."""
+        return uid == (self.runtime_uid or self.pod_uid)
 
 
 class InterfaceState(enum.Enum):

@@ -34,6 +34,12 @@ def test_keys_are_written_as_kubernetes_writes_them() -> None:
     assert written == {"nodeName": "n1", "podUID": UID, "interfaces": [{"name": "eth0"}]}
 
 
+def test_which_pod() -> None:
+    """A spec is of the pod with its UID; of a static pod, by the UID that the runtime has."""
+    assert [Spec("n1", UID).is_of(uid) for uid in (UID, "other", "")] == [True, False, False]
+    assert [Spec("n1", UID, runtime_uid="static").is_of(uid) for uid in (UID, "static", "")] == [False, True, False]
+
+
 def test_a_status_comes_back_as_it_was_written() -> None:
     """A status survives the way to the API server and back."""
     status = Status(interfaces=(Interface(name="eth0", state=InterfaceState.BOUND, mtu=1442, vif_type="vhostuser"),))
@@ -97,7 +103,7 @@ def test_schema_knows_every_key() -> None:
         {"vhostuser_mode": "server"}, "m",
     )  # fmt: skip
     whole = {
-        "spec": Spec("n1", UID, (wanted,), ("/run/vhostuser",)),
+        "spec": Spec("n1", UID, (wanted,), ("/run/vhostuser",), "static"),
         "status": Status((interface,), (Condition("Bound", "True", "r", "m", "2026-11-24T12:00:00Z", 1),)),
     }
     for part, value in whole.items():

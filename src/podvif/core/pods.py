@@ -70,6 +70,11 @@ from podvif.podvifs import (
 BOUND = "Bound"
 """The controller's condition."""
 
+UNREACHABLE = "NeutronUnreachable"
+
+MIRROR = "kubernetes.io/config.mirror"
+"""Pod annotation of a static pod's mirror: the UID that kubelet gave the pod itself (pkg/kubelet/pod/mirror_client.go)."""
+
 ACTIONS_MAX = 200
 """Actions of one walk: two for each of 32 interfaces, with room for duplicates; a longer one is a bug."""
 
@@ -142,10 +147,12 @@ class Fail(msgspec.Struct, frozen=True):
 
     Attributes:
         error: why, for an event; its family says how soon to look again.
+        reason: one word for the event and the condition.
         again: what to do, once, when the back-off is over and a new look has found the same.
     """
 
     error: PodvifError
+    reason: str
     again: tuple[Action, ...] = ()
 
 
@@ -198,14 +205,20 @@ def is_served(pod: ClusterPod) -> bool:
 
 def spec_of(pod: ClusterPod, wanted: tuple[WantedInterface, ...]) -> Spec:
     """The PodVif's spec for a pod."""
-    return Spec(node_name=pod.node_name, pod_uid=pod.uid, interfaces=wanted, host_paths=pod.host_paths)
+    return Spec(
+        node_name=pod.node_name,
+        pod_uid=pod.uid,
+        interfaces=wanted,
+        host_paths=pod.host_paths,
+        runtime_uid=pod.annotations.get(MIRROR, ""),
+    )
 
 
 def _toward_absent(seen: SeenPod, podvif: PodVif, defaults: PortDefaults) -> Action | Fail | None:
     if not podvif.deleting:
         return DeletePodVif(podvif.uid, podvif.resource_version)
     if seen.trouble:
-        return Fail(Retry(seen.trouble, "the pod's ports are deleted when Neutron answers"))
+        return Fail(Retry(seen.trouble, "the pod's ports are deleted when Neutron answers"), UNREACHABLE)
     ports = _ours(seen, podvif, defaults)
     if ports:
         return DeletePort(ports[0].id, "its pod has ended")
@@ -221,7 +234,7 @@ def _ours(seen: SeenPod, podvif: PodVif, defaults: PortDefaults) -> list[Neutron
 
 def _begin(seen: SeenPod, pod: ClusterPod) -> Action | Fail | None:
     if isinstance(seen.wanted, PodvifError):
-        return Fail(seen.wanted)
+        return Fail(seen.wanted, "NetworksRefused")
     return CreatePodVif(pod.namespace, pod.name, spec_of(pod, seen.wanted)) if seen.wanted else None
 
 
@@ -270,10 +283,12 @@ def _toward_bound(seen: SeenPod, podvif: PodVif, defaults: PortDefaults) -> Acti
     status = _status(podvif, looks)
     if status != podvif.status:
         return WriteStatus(podvif.uid, status)
-    failed = [look for look in looks if look.error]
-    if failed:
-        return Fail(_first_error(failed), tuple(look.again for look in failed if look.again))
-    return None
+    failed = [(look, look.error) for look in looks if look.error]
+    if not failed:
+        return None
+    # One that will pass by itself must not wait for somebody to change something.
+    first, error = next((pair for pair in failed if isinstance(pair[1], Retry)), failed[0])
+    return Fail(error, first.reason, tuple(look.again for look, _ in failed if look.again))
 
 
 def _preference(port: NeutronPort, podvif: PodVif) -> tuple[bool, bool, bool, str, str]:
@@ -332,14 +347,6 @@ def _unbound(port: NeutronPort, node: str, message: str) -> tuple[str, PodvifErr
     return "UnpluggableVif", Refused(message, "the agent on the node decides the vif_type"), DeletePort(port.id, why)
 
 
-def _first_error(failed: list[_Look]) -> PodvifError:
-    # One that will pass by itself must not make the others wait for somebody to change something.
-    retries = [look for look in failed if isinstance(look.error, Retry)]
-    look = (retries or failed)[0]
-    assert look.error is not None  # noqa: S101  for mypy: only such are in the list
-    return look.error
-
-
 def _line(text: str) -> str:
     return " ".join(text.split())
 
@@ -365,10 +372,10 @@ def _unreachable(podvif: PodVif, trouble: str) -> Action | Fail:
         named.get(wanted.name, Interface(name=wanted.name, state=InterfaceState.PENDING))
         for wanted in podvif.spec.interfaces
     )
-    fail = Fail(Retry(trouble, "look at [neutron] auth_url and the networking endpoint"))
+    fail = Fail(Retry(trouble, "look at [neutron] auth_url and the networking endpoint"), UNREACHABLE)
     if all(_is_bound(interface) for interface in interfaces):
         return fail
-    status = _with(podvif, interfaces, Condition(BOUND, "False", "NeutronUnreachable", _line(trouble)))
+    status = _with(podvif, interfaces, Condition(BOUND, "False", UNREACHABLE, _line(trouble)))
     return WriteStatus(podvif.uid, status) if status != podvif.status else fail
 
 

@@ -17,6 +17,7 @@ from podvif.host import sockdiag
 from podvif.model import SocketFile
 
 _TEXT_MAX = 1 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
@@ -59,11 +60,11 @@ def _write_text(parent: int, directory: str, name: str, text: str, mode: int) ->
     # One name per file, so that what a killed daemon left behind is written over by the next and found by a remove.
     temporary = temporary_name(name)
     try:
-        with contextlib.suppress(FileNotFoundError):
+        try:
+            descriptor = os.open(temporary, _NEW, mode, dir_fd=parent)
+        except FileExistsError:
             os.unlink(temporary, dir_fd=parent)
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent
-        )
+            descriptor = os.open(temporary, _NEW, mode, dir_fd=parent)
         try:
             os.fchmod(descriptor, mode)
             _write_all(descriptor, text.encode())
@@ -226,20 +227,19 @@ def look_at_socket(path: str, namespaces: Iterable[str | None]) -> SocketFile:
 
 
 def remove_dead_socket(path: str, namespaces: Iterable[str | None]) -> None:
-    """Remove a socket that nobody is bound to, or what lies in its place.
+    """Remove a socket that nobody is bound to, or what lies in its place; what turns out to live stays.
 
     Looked at twice: between the making of the file and the kernel's note of who is bound to it lies a moment of bind(2).
 
     Raises:
-        Retry: somebody is bound to it now, or an I/O error.
+        Retry: an I/O error.
+        Refused: a directory lies there.
     """
     before = _inode(path)
     looks = {look_at_socket(path, namespaces), look_at_socket(path, namespaces)}
     now = _inode(path)
-    if now is None:
+    if now is None or now != before or SocketFile.BOUND in looks:
         return
-    if SocketFile.BOUND in looks or now != before:
-        raise Retry(f"somebody has just begun to listen on {path}")
     directory, _, name = path.rpartition("/")
     if SocketFile.DIRECTORY in looks:
         remove(directory, [name])  # refuses it, with its name
@@ -254,8 +254,6 @@ def remove_dead_socket(path: str, namespaces: Iterable[str | None]) -> None:
             pass  # another listens there by now, and this one has lost its name to it as in any bind after an unlink
         except OSError as error:
             raise io_error(error, f"{path}, in use, cannot be put back from {aside}") from error
-        remove(directory, [aside])
-        raise Retry(f"somebody has just begun to listen on {path}")
     remove(directory, [aside])
 
 

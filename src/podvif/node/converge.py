@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol
 
+import msgspec
+
 from podvif.core.attach import Fail, Step, Want, next_step
 from podvif.errors import Bug, Retry
 from podvif.model import Seen
@@ -32,6 +34,20 @@ class World(Protocol):
 
     def wait(self, want: Want, step: Step, seen: Seen) -> Coroutine[Any, Any, None]:
         """Return when the fact that `step` waits for may have changed since `seen`."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a walk ended.
+
+    Attributes:
+        steps: what was done on it.
+        seen: the facts as they were seen last.
+        waits_for: the wait that it ended at, since the caller hears of the event himself; None at the goal.
+    """
+
+    steps: list[Step]
+    seen: Seen
+    waits_for: Step | None = None
 
 
 class SupersededError(Exception):
@@ -68,10 +84,10 @@ async def converge(
     *,
     seconds: float,
     wanted: Callable[[], bool],
-    unwanted: asyncio.Event | None = None,
-    not_waiting_for: frozenset[Step] = frozenset(),
-) -> list[Step]:
-    """Do what is missing until nothing is; returns the steps taken.
+    unwanted: asyncio.Future[None] | None = None,
+    waiting: bool = True,
+) -> Outcome:
+    """Do what is missing until nothing is.
 
     Args:
         want: the goal.
@@ -79,8 +95,8 @@ async def converge(
         locks: the sandboxes' locks.
         seconds: how long it may wait in all.
         wanted: whether the goal still is one; asked under the lock before each step.
-        unwanted: set when it may be none any more; ends a wait.
-        not_waiting_for: waits that end the walk at once, since the caller hears of the event himself.
+        unwanted: done when it may be none any more; ends a wait.
+        waiting: whether to wait at all; else a wait ends the walk.
 
     Raises:
         SupersededError: it is not.
@@ -97,38 +113,34 @@ async def converge(
             seen = world.observe(want)
             step = next_step(want, seen)
             if step is None:
-                return taken
+                return Outcome(taken, seen)
             if isinstance(step, Fail):
                 raise step.error
             if step not in WAITS:
                 taken.append(step)
                 await world.do(want, step, seen)
                 continue
+        if not waiting:
+            return Outcome(taken, seen, step)
         if not taken or taken[-1] is not step:  # waking up for something else and waiting on is no new step
             taken.append(step)
-        if step in not_waiting_for:
-            raise _too_late(want, step, 0)
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                await _either(world.wait(want, step, seen), unwanted)
-        except TimeoutError as error:
-            raise _too_late(want, step, seconds) from error
+        if not await _within(deadline - time.monotonic(), world.wait(want, step, seen), unwanted):
+            raise _too_late(want, step, seconds)
     raise Bug(f"{want.attachment} does not reach its goal: {', '.join(step.value for step in taken[-8:])}")
 
 
-async def _either(waiting: Coroutine[Any, Any, None], unwanted: asyncio.Event | None) -> None:
-    """Wait for one of the two; an error of the first is raised."""
-    if unwanted is None:
-        await waiting
-        return
-    tasks = (asyncio.ensure_future(waiting), asyncio.ensure_future(unwanted.wait()))
+async def _within(seconds: float, waiting: Coroutine[Any, Any, None], unwanted: asyncio.Future[None] | None) -> bool:
+    """Wait for one of the two; whether it came in time.  An error of the first is raised."""
+    task = asyncio.ensure_future(waiting)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            tasks[0].result()
+        done, _ = await asyncio.wait(
+            {task, unwanted} if unwanted else {task}, timeout=max(0, seconds), return_when=asyncio.FIRST_COMPLETED
+        )
+        if task in done:
+            task.result()
+        return bool(done)
     finally:
-        for task in tasks:
-            task.cancel()
+        task.cancel()
 
 
 def _too_late(want: Want, step: Step, seconds: float) -> Retry:
@@ -137,6 +149,4 @@ def _too_late(want: Want, step: Step, seconds: float) -> Retry:
         Step.AWAIT_REMOVAL: f"ovs-vswitchd has not caught up with OVSDB, so OVS port {want.vif.name} could not be made",
         Step.AWAIT_SOCKET: f"ovs-vswitchd has not made the socket {want.vif.ovs_socket}",
     }[step]
-    return Retry(
-        f"{what} within {seconds:g} s" if seconds else f"{what} yet", "look whether ovs-vswitchd runs, and at its log"
-    )
+    return Retry(f"{what} within {seconds:g} s", "look whether ovs-vswitchd runs, and at its log")

@@ -28,7 +28,7 @@ from podvif.core.pods import (
 from podvif.core.ports import Place, Places, interface_facts, interface_of, orphans, port_request
 from podvif.errors import Bug, PodvifError, Refused, Retry
 from podvif.model import ClusterPod, FixedIp, NeutronPort, PortRequest
-from podvif.podvifs import FINALIZER, Condition, Interface, InterfaceState, PodVif, Status, WantedInterface
+from podvif.podvifs import FINALIZER, Condition, Interface, InterfaceState, PodVif, Spec, Status, WantedInterface
 from tests.fakes.cluster import (
     DEFAULTS,
     DETAILS,
@@ -149,7 +149,7 @@ def test_row(changes: dict[str, Any], action: Any) -> None:
         ({"host_network": True}, BOTH, None),
         ({"node_name": ""}, BOTH, None),
         ({"node_name": ""}, REFUSED, None),
-        ({}, REFUSED, Fail(REFUSED)),
+        ({}, REFUSED, Fail(REFUSED, "NetworksRefused")),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("trouble", [None, AWAY])
@@ -264,6 +264,7 @@ def test_port_that_cannot_be_plugged(case: str) -> None:
 
     assert isinstance(found, Fail)
     assert isinstance(found.error, family)
+    assert found.reason == reason
     assert found.error.message == interface.message
     assert found.error.remedy
     (again,) = found.again
@@ -298,7 +299,7 @@ def test_no_port(changes: dict[str, Any], reason: str, words: str, family: type[
 
     assert isinstance(found, Fail)
     assert isinstance(found.error, family)
-    assert found.again == ()
+    assert (found.reason, found.again) == (reason, ())
 
 
 def test_facts_outlive_a_look_up_that_fails() -> None:
@@ -329,7 +330,7 @@ def test_one_of_two() -> None:
         Condition("Bound", "False", "PortRefused", "eth1: no free address in subnet x", "", 1),
     )
 
-    assert decide(podvif={"status": action.status}, **changes) == Fail(REFUSED)
+    assert decide(podvif={"status": action.status}, **changes) == Fail(REFUSED, "PortRefused")
 
 
 def test_what_passes_by_itself_comes_first() -> None:
@@ -354,6 +355,7 @@ def test_neutron_away(bound: bool) -> None:  # noqa: FBT001
 
     assert isinstance(found, Fail)
     assert isinstance(found.error, Retry)
+    assert found.reason == "NeutronUnreachable"
 
 
 def test_deleting_while_neutron_is_away() -> None:
@@ -378,6 +380,15 @@ def test_times() -> None:
     bound = next_action(one(PORT0, written), DEFAULTS)
     assert isinstance(bound, WriteStatus)
     assert stamped(bound.status, "later").conditions == (Condition("Bound", "True", "PortsBound", "", "later", 1),)
+
+
+def test_spec() -> None:
+    """A spec has what the node has to know, and comes back from the API server as it was written."""
+    pod = cluster_pod(host_paths=("/run/vhostuser",), annotations={"kubernetes.io/config.mirror": "static"})
+    spec = spec_of(pod, BOTH)
+
+    assert spec == Spec(NODE, pod.uid, BOTH, ("/run/vhostuser",), "static")
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=Spec) == spec
 
 
 @pytest.mark.parametrize(
@@ -565,7 +576,7 @@ def settle(world: World) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(EVENTS), st.lists(st.sampled_from(FATES), max_size=6)), max_size=14))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_every_walk_ends(script: list[tuple[str, list[str]]]) -> None:
     """After any events, with the controller killed, repeated or unheard at any action, each pod has its ports, and no more."""
     world = World()
