@@ -126,6 +126,13 @@ class Node:
             yield self.daemon
 
     @contextlib.contextmanager
+    def running_as(self, program: Path, *arguments: str) -> Iterator[NodeDaemon]:
+        """A program in the daemon's place for the length of a block, which is the daemon with something changed."""
+        self.daemon = self._daemon([sys.executable, str(program), *arguments])
+        with self.daemon:
+            yield self.daemon
+
+    @contextlib.contextmanager
     def crashing_after(self, step: str) -> Iterator[NodeDaemon]:
         """The daemon that is killed right after the named step, once that is done; it may end before the block does."""
         self.daemon = self._daemon([sys.executable, str(CRASHING)], {"PODVIF_CRASH_AFTER": step})

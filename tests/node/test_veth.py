@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import socket
 import struct
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from podvif import names
+from podvif import names, settings
 from podvif.host import netns, veth
 from podvif.lab import ovs as lab_ovs
 from podvif.lab import programs
@@ -28,6 +29,9 @@ from podvif.lab.process import output
 from podvif.lab.sandbox import Sandbox, inside, sandbox
 from podvif.lab.testpmd import PAGES, Testpmd
 from podvif.model import Attachment
+from podvif.node import surroundings
+from podvif.node.checks import State
+from tests.fakes.values import entry, kernel_vif
 from tests.node.support import SOON, Attached, Config, Node, refused, wait_for
 
 Boxes = Callable[[], Sandbox]
@@ -36,6 +40,8 @@ MANY = 1 << 20
 """Bytes of a conversation: more than the first window."""
 
 MTU = 1500
+
+HYBRID = Path(__file__).with_name("hybrid_node.py")
 
 
 @pytest.fixture(scope="module")
@@ -317,20 +323,34 @@ def test_other_namespace(ovs: PrivateOvs, folder: Path, box: Sandbox) -> None:
     apart.finish()
 
 
+def test_doctor(node: Node) -> None:
+    """`podvif doctor` looks for vswitchd's namespace where kernel ports are wanted: this test's own is another one."""
+    [check] = surroundings.kernel_ports(settings.load([str(node.daemon.config)]), [entry(vif=kernel_vif())], [])
+
+    assert (check.state, check.remedy[:8]) == (State.FAILURE, "run podv")
+    assert "runs in another network namespace" in check.reason
+
+
 # -- what happens to them ----------------------------------------------------------------------------------------------
 
 
-def test_device_is_deleted(node: Node, pair: tuple[Attached, Attached]) -> None:
-    """A host end that somebody deletes is made again, with everything that the pod had, and packets pass."""
-    one, other = pair
-    device = host_end(one.box)
-    [before] = ip(node.ovs.netns, "link", "show", "dev", device)
-    output([programs.ip(), "-n", node.ovs.netns, "link", "delete", device])
+def test_device_is_deleted(ovs: PrivateOvs, folder: Path, boxes: Boxes) -> None:
+    """A host end that somebody deletes is made again at once, with everything that the pod had, and packets pass."""
+    node = Node(ovs, folder, more={"node": {"resync_interval": "3600"}})
+    with (
+        node.running(),
+        node.attached(network(node), boxes()) as one,
+        node.attached(network(node), boxes()) as other,
+    ):
+        device = host_end(one.box)
+        [before] = ip(ovs.netns, "link", "show", "dev", device)
+        output([programs.ip(), "-n", ovs.netns, "link", "delete", device])
 
-    mended(node, one, before["ifindex"])
+        mended(node, one, before["ifindex"])
 
-    assert node.cni("CHECK", one.checking, one.box).code == 0
-    tcp(one, other)
+        assert node.cni("CHECK", one.checking, one.box).code == 0
+        tcp(one, other)
+    node.finish()
 
 
 def test_device_is_made_again(node: Node, pair: tuple[Attached, Attached]) -> None:
@@ -479,16 +499,72 @@ def test_del_without_ovsdb(node: Node, box: Sandbox) -> None:
     node.wait_until_recovered()
 
 
-def test_add_is_killed(ovs: PrivateOvs, folder: Path, box: Sandbox) -> None:
-    """A daemon that is killed between making the pair and plugging it leaves nothing once another one runs."""
-    node = Node(ovs, folder)
-    with node.crashing_after("MAKE_PAIR") as crashing:
-        assert node.cni("ADD", network(node), box).code != 0
-        crashing.child.wait(SOON)
-        assert devices(node) == [host_end(box)]
+# In the order in which they are taken.
+ADD_STEPS = ["JOURNAL", "RESERVE_ADDRESSES", "MAKE_PAIR", "PLUG", "SET_UP_PAIR"]
+DEL_STEPS = ["REMOVE_PAIR", "UNPLUG", "RELEASE_ADDRESSES", "FORGET"]
+HYBRID_STEP = "JOIN_LINUX_BRIDGE"
+"""The one that only a hybrid port takes, and which its recovery below repeats."""
 
+
+@pytest.mark.parametrize("step", ADD_STEPS)
+def test_killed_during_add(ovs: PrivateOvs, folder: Path, box: Sandbox, step: str) -> None:
+    """A daemon that is killed after any step of ADD has failed it: the next one leaves nothing of it, and ADD works."""
+    node = Node(ovs, folder)
+    with node.crashing_after(step) as daemon:
+        refused(node.cni("ADD", network(node), box), 11, str(daemon.socket))
+        assert daemon.child.wait(SOON) == -signal.SIGKILL
     with node.running():
         node.wait_until_recovered()
+        assert (node.leftovers(), devices(node)) == ([], [])
+        with node.attached(network(node), box) as attached:
+            assert node.cni("CHECK", attached.checking, box).code == 0
+    node.finish()
+    assert devices(node) == []
 
+
+@pytest.mark.parametrize("step", DEL_STEPS)
+def test_killed_during_del(ovs: PrivateOvs, folder: Path, box: Sandbox, step: str) -> None:
+    """A daemon that is killed after any step of DEL is followed by one that leaves nothing; DEL repeated works."""
+    node = Node(ovs, folder)
+    with node.crashing_after(step) as daemon:
+        attached = node.add(network(node), box)
+        refused(node.cni("DEL", attached.config, box), 11, str(daemon.socket))
+        assert daemon.child.wait(SOON) == -signal.SIGKILL
+    with node.running():
+        node.wait_until_recovered()
+        assert (node.leftovers(), devices(node)) == ([], [])
+        node.delete(attached)
+    node.finish()
+
+
+# -- hybrid ports ------------------------------------------------------------------------------------------------------
+
+
+def test_hybrid(ovs: PrivateOvs, folder: Path, boxes: Boxes) -> None:
+    """A hybrid port has a Linux bridge before OVS; pods talk over it, a lost device is made again, DEL leaves no device."""
+    node = Node(ovs, folder)
+    with (
+        node.running_as(HYBRID),
+        node.attached(network(node), boxes()) as one,
+        node.attached(network(node), boxes()) as other,
+    ):
+        port_id = names.port_id(Attachment(one.box.container_id, one.ifname))
+        assert len(devices(node)) == 2 * 4
+        [tap] = ip(ovs.netns, "link", "show", "dev", host_end(one.box))
+        assert tap["master"] == names.linux_bridge(port_id)
+        tcp(one, other)
+        udp(other, one, MTU - 28)
+        assert node.cni("CHECK", one.checking, one.box).code == 0
+
+        _, far = names.linux_bridge_ends(port_id)
+        output([programs.ip(), "-n", ovs.netns, "link", "delete", far])
+        ovs.vsctl("wait-until", "Interface", far, "link_state=up")
+        wait_for_check(node, one)
+        tcp(one, other)
+        output([programs.ip(), "-n", ovs.netns, "link", "delete", host_end(one.box)])
+        node.daemon.stop()
+        node.daemon.start()
+        wait_for_check(node, one)
+        tcp(other, one)
     node.finish()
     assert devices(node) == []

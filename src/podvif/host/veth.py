@@ -82,7 +82,7 @@ def look_into(namespace: str, name: str) -> SeenDevice | None:
             )
 
     with _door(f"interface {name} of {namespace} cannot be looked at"):
-        return netns.inside(namespace, look)
+        return _BESIDE.submit(netns.inside, namespace, look).result()
 
 
 def _device(link: IPRoute, name: str) -> SeenDevice | None:
@@ -120,13 +120,11 @@ def _addresses(link: IPRoute, index: int) -> Iterator[str]:
 
 
 def _routes(link: IPRoute, index: int) -> Iterator[tuple[str, str | None, int]]:
-    for family, default in _DEFAULT.items():
-        for found in link.get_routes(family=family, oif=index):
-            if found["type"] != _UNICAST:
-                continue
+    for found in link.get_routes(oif=index):
+        if found["type"] == _UNICAST:
             attributes = dict(found["attrs"])
             destination = attributes.get("RTA_DST")
-            text = f"{destination}/{found['dst_len']}" if destination else default
+            text = f"{destination}/{found['dst_len']}" if destination else _DEFAULT[found["family"]]
             yield text, attributes.get("RTA_GATEWAY"), attributes.get("RTA_TABLE", found["table"])
 
 
