@@ -128,14 +128,14 @@ def test_nothing_there(world: World) -> None:
 
 
 def test_make(world: World) -> None:
-    """A pair is there as a whole, its ends know each other; the pod's is down and leaves checksums out, as the kernel makes it."""
+    """A pair is there as a whole, its ends know each other; both are down, and leave checksums out as the kernel makes them."""
     pair = world.pair()
     world.devices.make(pair)
 
     host, pod = world.devices.look_at(pair.host), world.devices.look_into(world.namespace, "eth0")
     assert host
     assert pod
-    assert (host.mac, host.mtu, host.up, host.peer, host.master) == (pair.host_mac, 1400, True, pod.index, None)
+    assert (host.mac, host.mtu, host.up, host.peer, host.master) == (pair.host_mac, 1400, False, pod.index, None)
     assert (pod.mac, pod.mtu, pod.up, pod.peer, pod.checksums_left_out) == (pair.mac, 1400, False, host.index, True)
     assert not pod.addresses | pod.routes
 

@@ -45,7 +45,7 @@ class FakeDevices:
         if near in self._found or far in self._found:
             raise Refused(f"the pair {pair.host} cannot be made: File exists", code=errors.IO_FAILURE)
         first, second = self._number(), self._number()
-        self._found[near] = SeenDevice(first, pair.host_mac, pair.mtu, True, second, checksums_left_out=True)  # noqa: FBT003
+        self._found[near] = SeenDevice(first, pair.host_mac, pair.mtu, False, second, checksums_left_out=True)  # noqa: FBT003
         self._found[far] = SeenDevice(second, pair.mac, pair.mtu, False, first, checksums_left_out=True)  # noqa: FBT003
         self._other_end |= {near: far, far: near}
 

@@ -197,6 +197,28 @@ def test_vlan(node: Node, boxes: Boxes) -> None:
         assert node.column("Port", host_end(one.box), "tag") == "100"
 
 
+def test_host_is_apart(node: Node, box: Sandbox) -> None:
+    """The node's own kernel, which sees the frames of a host end too, takes none of them: nothing passes beside OVS."""
+    home = Sandbox(node.ovs.netns, "")
+    output([programs.ip(), "-n", home.name, "link", "set", "lo", "up"])
+    output([programs.ip(), "-n", home.name, "addr", "add", "10.200.0.1/32", "dev", "lo"])
+    with (
+        node.attached(network(node), box) as attached,
+        in_namespace(home, lambda: _bound("10.200.0.1")) as receiving,
+        in_namespace(box, lambda: _bound(attached.address)) as sending,
+    ):
+        [host] = ip(home.name, "addr", "show", "dev", host_end(box))
+        assert host["addr_info"] == []
+        # Whoever knows the MAC needs no answer to ARP.
+        there = ["10.200.0.1", "lladdr", host["address"], "dev", "eth0"]
+        output([programs.ip(), "-n", box.name, "route", "add", "10.200.0.1", "dev", "eth0"])
+        output([programs.ip(), "-n", box.name, "neigh", "add", *there])
+        sending.sendto(b"anybody there?", receiving.getsockname())
+        receiving.settimeout(2)
+        with pytest.raises(TimeoutError):
+            receiving.recv(64)
+
+
 def test_what_the_pod_has(node: Node, box: Sandbox) -> None:
     """The answer and the pod agree: host end and pod end, MAC, MTU, address, gateway and routes; checksums are filled in."""
     addresses = {**node.host_local("10.9.8.0/24"), "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.99.0.0/16"}]}

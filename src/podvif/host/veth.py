@@ -3,7 +3,8 @@
 Law: a pair is made whole, in one message: both names, MACs and MTUs, and the pod's end in its namespace already; what lies
 there under one of the names refuses it, and is never touched.  Whatever concerns the pod's namespace is done by a thread
 that has entered it (`podvif.host.netns`), never with pyroute2's own `netns=`, which forks the daemon.  The pod's end gets its
-checksums filled in before it is up, so that no packet leaves it without.
+checksums filled in before it is up, so that no packet leaves it without.  The host end is cut off from the node's own kernel
+before it is up: that sees each frame which OVS sees, and would answer a pod beside all that OVS has been told.
 """
 
 import contextlib
@@ -145,7 +146,7 @@ def _ethtool(name: str, command: int, value: int) -> int:
 
 
 def make(pair: Pair) -> None:
-    """Make a pair: its host end, up, and the pod's end, down.
+    """Make a pair; both ends are down.
 
     Raises:
         Refused: a device has one of the names already, the kernel makes no such device, or the namespace is our own.
@@ -161,9 +162,8 @@ def make(pair: Pair) -> None:
         descriptor = os.open(pair.namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
             peer = {"ifname": pair.ifname, "address": pair.mac, "mtu": pair.mtu, "net_ns_fd": descriptor}
-            host = {"ifname": pair.host, "address": pair.host_mac, "mtu": pair.mtu, "state": "up"}
             with IPRoute() as link:
-                link.link("add", kind="veth", peer=peer, **host)
+                link.link("add", kind="veth", ifname=pair.host, address=pair.host_mac, mtu=pair.mtu, peer=peer)
         finally:
             os.close(descriptor)
 
@@ -199,9 +199,21 @@ def set_up(pair: Pair, addresses: Iterable[str], routes: Sequence[Route]) -> Non
                 _add_route(link, found.index, route)
 
     with _door(f"network device {pair.host} cannot be set up"), IPRoute() as own:
+        _cut_off(pair.host)
         own.link("set", index=_index(own, pair.host), mtu=pair.mtu, state="up")
     with _door(f"interface {ifname} of {namespace} cannot be set up"):
         netns.inside(namespace, pod_end)
+
+
+def _cut_off(host: str) -> None:
+    """Keep the node's kernel from taking frames of a host end: no IPv6 on it, and no source is believed to be behind it.
+
+    Strict reverse path filtering (Linux ip-sysctl.rst, "rp_filter") drops all of IPv4, ARP's requests too, on a device
+    that no route leads to.
+    """
+    for setting in (f"ipv6/conf/{host}/disable_ipv6", f"ipv4/conf/{host}/rp_filter"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/{setting}", "w") as file:  # noqa: PTH123  a kernel without IPv6 has none
+            file.write("1")
 
 
 def _allow_ipv6(ifname: str) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 from podvif import names
 from podvif.core.attach import Step, Want
 from podvif.core.veth import pair_of, wanted_addresses, wanted_routes, why_not_usable
-from podvif.errors import Bug, Refused
+from podvif.errors import Bug, Refused, Retry
 from podvif.host import netns
 from podvif.model import Addresses, Entry, Goal, Pair, PortKind, Route, Seen, SeenDevice, SeenPair, SocketFile
 from podvif.node.journal import Journal
@@ -80,12 +80,19 @@ class VIFKernelDriver:
         host = self._devices.look_at(names.host_device(want.vif.port_id))
         if want.goal is Goal.LEAVING or entry is None:
             return SeenPair(switch_apart=False, sandbox=False, host=host, pod=None)
-        sandbox = netns.is_still(entry.netns, entry.netns_inode)
+        sandbox, pod = netns.is_still(entry.netns, entry.netns_inode), None
+        if sandbox:
+            try:
+                pod = self._devices.look_into(entry.netns, want.attachment.ifname)
+            except Retry:
+                sandbox = netns.is_still(entry.netns, entry.netns_inode)
+                if sandbox:  # it has not gone between the two questions
+                    raise
         return SeenPair(
             switch_apart=self._switch_netns() is not None,
             sandbox=sandbox,
             host=host,
-            pod=self._devices.look_into(entry.netns, want.attachment.ifname) if sandbox else None,
+            pod=pod,
             linux_bridge=want.vif.kind is PortKind.HYBRID and self._has_linux_bridge(want.vif.port_id),
         )
 

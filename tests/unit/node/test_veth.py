@@ -11,9 +11,10 @@ from podvif import names
 from podvif.core import decide
 from podvif.core.attach import Step, Want
 from podvif.errors import Bug, PodvifError, Refused, Retry
-from podvif.model import Addresses, Attachment, Goal, IpamCall, PortKind
+from podvif.model import Addresses, Attachment, Goal, IpamCall, PortKind, SeenDevice
 from podvif.node.converge import WAITS
 from podvif.node.journal import Journal
+from tests.fakes.devices import FakeDevices
 from tests.fakes.ipam import FakeIpam
 from tests.fakes.node import Death, Life, Node
 from tests.fakes.values import ATTACHMENT, config, entry, kernel_vif
@@ -201,6 +202,27 @@ async def test_sandbox_is_gone(node: Node) -> None:
     assert node.left() == [f"port {DEVICE}", f"entry {names.journal_file(ATTACHMENT)}"]
     await node.call("DEL", PLAIN)
     assert node.left() == []
+
+
+async def test_sandbox_goes_while_it_is_looked_at(node: Node, tmp_path: Path) -> None:
+    """A sandbox that goes between two questions is gone; one that stays and cannot be looked into is worth a repeat."""
+    want = begin(node)
+    node.devices.lose_namespace(NETNS)
+    with pytest.raises(Retry, match="cannot be looked at"):
+        node.driver.observe(want)
+
+    class Going(FakeDevices):
+        def look_into(self, namespace: str, name: str) -> SeenDevice | None:
+            link.unlink()
+            raise Retry(f"{name} of {namespace} is gone")
+
+    link = tmp_path / "netns"
+    link.symlink_to(NETNS)
+    want = begin(node, netns=str(link))
+    node.driver._kernel._devices = Going()
+    seen = node.driver.observe(want)
+    assert seen.pair
+    assert not seen.pair.sandbox
 
 
 async def test_journal_is_lost(node: Node) -> None:
