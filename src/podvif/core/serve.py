@@ -32,7 +32,7 @@ from podvif.core import translate
 from podvif.core.cni import Request
 from podvif.core.translate import ClusterNetwork
 from podvif.errors import Refused
-from podvif.model import Addresses, Vif
+from podvif.model import Addresses, Route, Vif
 from podvif.podvifs import Interface, InterfaceState, PodVif, WantedInterface
 
 
@@ -151,9 +151,15 @@ def _why_not_bound(podvif: PodVif, name: str, interface: Interface | None) -> st
     return f"its interface {name} has no Neutron port yet"
 
 
-def addresses_of(interface: Interface) -> Addresses:
-    """An interface's addresses as the journal keeps them."""
-    return Addresses(interface.ips, interface.routes, interface.dns)
+def addresses_of(interface: Interface, *, main: bool) -> Addresses:
+    """An interface's addresses as the journal keeps them; by the main one's gateways the pod reaches everything else."""
+    named = {route.dst for route in interface.routes}
+    gateways: dict[str, str] = {}
+    for ip in interface.ips if main else ():
+        if ip.gateway:
+            gateways.setdefault("::/0" if ":" in ip.gateway else "0.0.0.0/0", ip.gateway)
+    defaults = (Route(dst, gateway) for dst, gateway in gateways.items() if dst not in named)
+    return Addresses(interface.ips, (*interface.routes, *defaults), interface.dns)
 
 
 def refuse_unasked(request: Request, network: ClusterNetwork, vif: Vif, addresses: Addresses) -> None:

@@ -17,10 +17,10 @@ from podvif.kube.resources import PODVIFS, Where
 from podvif.model import SeenPort
 from podvif.node.cluster import Cluster
 from podvif.node.conditions import Reporter
+from podvif.node.converge import World
 from podvif.node.journal import Journal
 from podvif.node.recover import Recovery
 from podvif.node.verbs import Verbs
-from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.podvifs import NODE_LABEL, PodVif
 from podvif.settings import Settings
 
@@ -48,9 +48,7 @@ class ApiServer:
         self._podvifs: Reflector[PodVif] = Reflector(self._kube, PODVIFS, parse_podvif, ours)
         self.source = Cluster(settings, self._node, self._podvifs, self._kube, ports)
 
-    def tasks(
-        self, journal: Journal, driver: VIFVHostUserDriver, verbs: Verbs, recovery: Recovery
-    ) -> list[asyncio.Future[None]]:
+    def tasks(self, journal: Journal, driver: World, verbs: Verbs, recovery: Recovery) -> list[asyncio.Future[None]]:
         """Follow the PodVifs, and tell them what the node sees, until cancelled."""
         reporter = Reporter(self._kube, self._podvifs, journal, driver)
         verbs.on_end(reporter.touch)

@@ -243,10 +243,11 @@ class Cluster:
         asked = request.expect_attachment()
         attachment = Attachment(asked.container_id, interface.name)
         vif = self._vif(interface, podvif, network)
-        addresses = serve.addresses_of(interface)
+        main = attachment == asked and serve.way_of(request.config) is Way.MAIN
+        addresses = serve.addresses_of(interface, main=main)
         if attachment == asked:
             serve.refuse_unasked(request, network, vif, addresses)
-        refuse_existing(request.netns, interface.name)
+        refuse_existing(request.netns, interface.name, vif)
         return Entry(
             attachment=attachment,
             network=request.network,
@@ -262,11 +263,7 @@ class Cluster:
         settings = self._settings
         kind = translate.kind_of(interface, podvif.spec.host_paths, settings.mount_point)
         if kind is not PortKind.VHOST_USER:
-            raise Refused(
-                f"interface {interface.name} of PodVif {podvif} is to be a kernel port ({kind.value}), which this version"
-                " does not make",
-                f"have the pod mount {settings.mount_point} by hostPath, on a node whose agent has the datapath netdev",
-            )
+            return translate.neutron_to_kernel_vif(interface, kind)
         return translate.neutron_to_osvif_vif_ovs(
             interface, settings.mount_point, settings.ovs_vhu_path, network.queues
         )

@@ -11,18 +11,18 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 
-from podvif.core import attach, conditions, networks
+from podvif.core import conditions, decide, networks
 from podvif.core.conditions import Standing
 from podvif.core.networks import NETWORK_STATUS
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.kube.convert import render
 from podvif.kube.reflector import Backoff
 from podvif.kube.resources import PODS, PODVIFS, Key
-from podvif.model import Attachment, Entry, Goal
+from podvif.model import Attachment, Entry, Goal, PortKind
 from podvif.node.cluster import Api, Cache
+from podvif.node.converge import World
 from podvif.node.journal import Journal
 from podvif.node.verbs import want_attached
-from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.podvifs import PodVif
 
 _LOG = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Reporter:
         api: Api,
         podvifs: Cache,
         journal: Journal,
-        driver: VIFVHostUserDriver,
+        driver: World,
         *,
         gather: float = GATHER,
         backoff: Backoff = Backoff(),  # noqa: B008  frozen
@@ -127,7 +127,7 @@ class Reporter:
         found = {}
         for entry in self._entries(podvif):
             want = want_attached(entry)
-            found[entry.attachment.ifname] = Standing(entry, attach.link(want, self._driver.observe(want)))
+            found[entry.attachment.ifname] = Standing(entry, decide.link(want, self._driver.observe(want)))
         return found
 
     def _entries(self, podvif: PodVif) -> list[Entry]:
@@ -156,8 +156,10 @@ class Reporter:
             self._published.pop(key, None)
             return
         facts = {each.name: each for each in podvif.status.interfaces if each.name in standing}
-        vifs = {name: each.entry.vif for name, each in standing.items()}
-        text = networks.render_network_status(podvif.spec, facts, vifs, leaders[0].network)
+        sockets = {
+            name: each.entry.vif for name, each in standing.items() if each.entry.vif.kind is PortKind.VHOST_USER
+        }
+        text = networks.render_network_status(podvif.spec, facts, sockets, leaders[0].network)
         wanted = (podvif.spec.pod_uid, text or "")
         if text is None or self._published.get(key) == wanted:
             return

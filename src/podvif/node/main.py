@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from podvif import errors
 from podvif.errors import Refused
-from podvif.host import systemd
+from podvif.host import systemd, veth
 from podvif.ipam.delegate import Delegate
 from podvif.node import about, log, report
+from podvif.node.drivers import Drivers
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.recover import Recovery
 from podvif.node.server import Server
 from podvif.node.sources import Standalone
 from podvif.node.verbs import Verbs
-from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.ovs.switch import Switch
 from podvif.settings import Settings, load
 
@@ -87,16 +87,17 @@ async def _serve(settings: Settings) -> None:
     source = apiserver.source if apiserver else Standalone(settings)
     readiness = Readiness(switch, settings, source.why_not)
     metrics = _metrics(settings)
-    driver = (metrics.driver if metrics else VIFVHostUserDriver)(switch, journal, delegate, settings)
-    verbs = Verbs(settings, journal, driver, delegate, readiness, source=source)
-    recovery = Recovery(journal, verbs, driver, switch, settings)
+    drivers = Drivers(switch, journal, delegate, settings, veth)
+    measured = metrics.measured(drivers, journal) if metrics else drivers
+    verbs = Verbs(settings, journal, measured, delegate, readiness, source=source)
+    recovery = Recovery(journal, verbs, drivers, switch, settings)
     pages: Health | None = None
     server = Server(
         settings.cni_socket,
         verbs,
         {
             "status": lambda: report.status(
-                journal, switch, driver, recovery.links(), apiserver.status() if apiserver else None
+                journal, switch, drivers, recovery.links(), apiserver.status() if apiserver else None
             ),
             "doctor": lambda: about.about(settings, server.plugin_version, pages.address if pages else ""),
         },
@@ -116,7 +117,7 @@ async def _serve(settings: Settings) -> None:
         asyncio.ensure_future(recovery.run()),
     ]
     if apiserver:
-        background += apiserver.tasks(journal, driver, verbs, recovery)
+        background += apiserver.tasks(journal, drivers, verbs, recovery)
     _LOG.info("ready: %d attachments in the journal, listening on %s", len(journal.all()), settings.cni_socket)
     systemd.notify("READY=1")
     await _until(stop, background)

@@ -14,7 +14,7 @@ from podvif.core import translate
 from podvif.core.cni import Request
 from podvif.errors import Refused
 from podvif.host import netns
-from podvif.model import Attachment, Entry, Goal, IpamCall
+from podvif.model import Attachment, Entry, Goal, IpamCall, PortKind, Vif
 from podvif.settings import Settings
 
 
@@ -69,7 +69,7 @@ class Standalone:
             )
         attachment = request.expect_attachment()
         inode = netns.inode(request.netns)
-        refuse_existing(request.netns, attachment.ifname)
+        refuse_existing(request.netns, attachment.ifname, vif)
         return [
             Entry(
                 attachment=attachment,
@@ -87,7 +87,12 @@ class Standalone:
     def leaving(self, request: Request) -> Entry:
         """What a DEL of an attachment that the journal does not know has to remove: everything with a name of ours."""
         attachment = request.expect_attachment()
-        vif = translate.vif_by_name(attachment, self._settings.mount_point, self._settings.ovs_vhu_path)
+        vif = translate.vif_by_name(
+            attachment,
+            self._settings.mount_point,
+            self._settings.ovs_vhu_path,
+            translate.kind_by_name(request.config),
+        )
         ipam = None
         match request.config.get("ipam"):
             case {"type": str(name)} if name:
@@ -115,13 +120,15 @@ class Standalone:
         """It never is old."""
 
 
-def refuse_existing(path: str, ifname: str) -> None:
+def refuse_existing(path: str, ifname: str, vif: Vif) -> None:
     """Refuse an interface that the sandbox has already.
+
+    A kernel port's own interface is there at a repeat: its table knows it from a foreign one.
 
     Raises:
         Refused: it has; CNI code 4.
     """
-    if netns.has_interface(path, ifname):
+    if vif.kind is PortKind.VHOST_USER and netns.has_interface(path, ifname):
         raise Refused(
             f"the sandbox has a network interface called {ifname} already",
             "another plugin made it; give this attachment another name",

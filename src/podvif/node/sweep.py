@@ -38,7 +38,7 @@ class Switch(Protocol):
 
 
 class Sockets(Protocol):
-    """What the sweep needs to know of vswitchd (`podvif.node.vhostuser.VIFVHostUserDriver`)."""
+    """What the sweep needs to know of vswitchd (`podvif.node.drivers.Drivers`)."""
 
     def switch_netns(self) -> str | None:
         """Path of the network namespace that vswitchd listens in, None for our own."""

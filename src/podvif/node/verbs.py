@@ -16,18 +16,17 @@ from typing import Any
 import msgspec
 
 from podvif import errors
-from podvif.core import attach, cni
+from podvif.core import cni, decide
 from podvif.core.attach import Mend, Step, Want
 from podvif.core.cni import Command, Request
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.ipam.delegate import Delegate
 from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall
-from podvif.node.converge import Locks, Outcome, SupersededError, converge
+from podvif.node.converge import Locks, Outcome, SupersededError, World, converge
 from podvif.node.journal import Journal
 from podvif.node.log import CONTEXT
 from podvif.node.readiness import Readiness
 from podvif.node.sources import Source, same_intent
-from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class Verbs:
         self,
         settings: Settings,
         journal: Journal,
-        driver: VIFVHostUserDriver,
+        driver: World,
         delegate: Delegate,
         readiness: Readiness,
         *,
@@ -238,7 +237,7 @@ class Verbs:
 
     def _why_not_attached(self, entry: Entry) -> str | None:
         want = want_attached(entry)
-        return attach.why_not_attached(want, self._driver.observe(want))
+        return decide.why_not_attached(want, self._driver.observe(want))
 
     async def _gc(self, request: Request) -> None:
         valid = cni.parse_valid_attachments(request.config)

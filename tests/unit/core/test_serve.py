@@ -135,7 +135,7 @@ def test_what_was_asked_for() -> None:
     """A MAC or address asked for at run time has to be what Neutron has given."""
     pods, ovs = SocketDir("/pods"), SocketDir("/ovs")
     interface = bound()
-    vif, addresses = translate.neutron_to_osvif_vif_ovs(interface, pods, ovs), serve.addresses_of(interface)
+    vif, addresses = translate.neutron_to_osvif_vif_ovs(interface, pods, ovs), serve.addresses_of(interface, main=True)
 
     def ask(**changes: Any) -> None:
         network = MAIN | {"runtimeConfig": changes}
@@ -149,15 +149,26 @@ def test_what_was_asked_for() -> None:
         ask(ips=["10.10.1.9"])
 
 
-def test_addresses() -> None:
-    """Addresses, routes and name servers are Neutron's."""
-    facts: dict[str, Any] = {
-        "ips": (Address("10.10.1.5/24"),),
-        "routes": (Route("10.0.0.0/8", "10.10.1.9"),),
-        "dns": Dns(("10.10.1.2",)),
-    }
+IPS = (Address("10.10.1.5/24", "10.10.1.1"), Address("10.10.2.5/24", "10.10.2.1"), Address("fd00::5/64", "fd00::1"))
+ROUTE, DEFAULT, DEFAULT6 = Route("10.0.0.0/8", "10.10.1.9"), Route("0.0.0.0/0", "10.10.1.1"), Route("::/0", "fd00::1")
 
-    assert serve.addresses_of(bound(**facts)) == Addresses(*facts.values())
+
+@pytest.mark.parametrize(
+    ("ips", "routes", "main", "wanted"),
+    [
+        (IPS, (ROUTE,), False, (ROUTE,)),
+        (IPS, (ROUTE,), True, (ROUTE, DEFAULT, DEFAULT6)),
+        (IPS, (Route("0.0.0.0/0", "10.10.1.9"),), True, (Route("0.0.0.0/0", "10.10.1.9"), DEFAULT6)),
+        ((Address("10.10.1.5/24"),), (), True, ()),
+    ],
+)
+def test_addresses(
+    ips: tuple[Address, ...], routes: tuple[Route, ...], wanted: tuple[Route, ...], *, main: bool
+) -> None:
+    """Addresses, routes and name servers are Neutron's; the main interface leads to everything else by its first gateways."""
+    dns = Dns(("10.10.1.2",))
+
+    assert serve.addresses_of(bound(ips=ips, routes=routes, dns=dns), main=main) == Addresses(ips, wanted, dns)
 
 
 def test_gone() -> None:

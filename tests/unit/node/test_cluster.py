@@ -286,17 +286,29 @@ async def test_refused(made: Callable[..., ClusterNode], call: dict[str, Any], c
 
 
 async def test_pod_without_the_directory(made: Callable[..., ClusterNode]) -> None:
-    """A pod that does not mount the directory of sockets is not given one."""
+    """A pod that does not mount the directory of sockets gets a pair of devices for the same Neutron port, wired as well."""
     node = made()
     node.controller._host_paths = ()
     async with node.running():
-        await node.controller.make()
-        await node.controller.bind()
+        await node.controller.make(VU0, VU1)
+        await node.controller.bind(*LEADER_AND_FOLLOWER)
         await node.told()
 
-        error = await refusal(node.call(), "vu0 of PodVif ns/p is to be a kernel port (veth)")
+        answer = await node.call()
 
-        assert isinstance(error, Refused)
+        assert [(each["name"], "socketPath" in each) for each in answer["interfaces"]] == [
+            ("tap00000001-00", False),
+            ("vu0", False),
+        ]
+        assert answer["routes"] == [{"dst": "0.0.0.0/0", "gw": "10.10.1.1"}]
+        assert sorted(node.node.switch.ports()) == ["tap00000001-00", "tap00000002-00"]
+        follower = node.node.journal.get(Attachment("c0ffee", "vu1"))
+        assert follower is not None
+        assert follower.addresses is not None
+        assert follower.addresses.routes == ()
+        node.node.journal.remove(follower.attachment)
+        await node.call("DEL")
+        await node.call("DEL", ifname="vu1")
         assert node.node.left() == []
 
 
