@@ -355,6 +355,7 @@ def test_runtime_that_sends_no_uid(make: Callable[..., Cluster], box: Sandbox) -
 def test_api_server_is_killed_during_add(make: Callable[..., Cluster], box: Sandbox) -> None:
     """An ADD that waits while the API server dies is answered when that is back and has its PodVif."""
     cluster = make()
+    cluster.waits("podvifs.podvif.io are in sync")
     uid = cluster.pod("p")
     adding = cluster.calling("ADD", box, uid=uid)
     cluster.waits(f"waiting for PodVif {cluster.namespace}/p: there is none")
