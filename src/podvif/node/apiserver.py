@@ -53,6 +53,7 @@ class ApiServer:
         reporter = Reporter(self._kube, self._podvifs, journal, driver)
         verbs.on_end(reporter.touch)
         recovery.on_link(reporter.touch)
+        recovery.on_recovery(lambda cause, steps: reporter.look())  # noqa: ARG005  the sweep's removals are among them
         return [asyncio.ensure_future(self._podvifs.run()), asyncio.ensure_future(reporter.run())]
 
     def status(self) -> dict[str, Any]:

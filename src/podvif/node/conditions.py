@@ -72,14 +72,15 @@ class Reporter:
     def touch(self, attachment: Attachment) -> None:
         """Something about an attachment may have changed."""
         entry = self._journal.get(attachment)
-        if entry is None:
-            key = self._pods.pop(attachment, None)
-        elif not entry.vif.neutron:
-            return
-        else:
+        if entry is not None and entry.vif.neutron:
             key = self._pods[attachment] = Key(entry.pod.namespace, entry.pod.name)
-        if key is not None:
             self._changed([key])
+        elif entry is None:
+            self.look()
+
+    def look(self) -> None:
+        """Some attachments may be gone."""
+        self._news.set()
 
     def _changed(self, keys: Iterable[Key]) -> None:
         self._due.update(keys)
@@ -93,12 +94,17 @@ class Reporter:
             await self._podvifs.in_sync()
             await asyncio.sleep(self._gather)
             self._news.clear()
+            self._forget_gone()
             due, self._due = self._due, set()
             again = {key for key in sorted(due) if not await self._tell(key)}
             failures = failures + 1 if again else 0
             if again:
                 self._changed(again)
                 await asyncio.sleep(self._backoff.delay(failures, random.random()))  # noqa: S311  jitter, no secret
+
+    def _forget_gone(self) -> None:
+        for attachment in [each for each in self._pods if self._journal.get(each) is None]:
+            self._due.add(self._pods.pop(attachment))
 
     async def _tell(self, key: Key) -> bool:
         """Write what is so of one pod; whether that need not be tried again."""

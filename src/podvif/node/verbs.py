@@ -251,6 +251,9 @@ class Verbs:
             for entry, failure in zip(gone, await asyncio.gather(*map(self._collect, gone)), strict=True)
             if failure
         ]
+        for entry in gone:
+            for tell in self._on_end:
+                tell(entry.attachment)
         match request.config.get("ipam"):
             case {"type": str(name)} if name:
                 call = IpamCall(request.config, request.path, request.netns, request.raw_args)

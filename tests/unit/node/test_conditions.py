@@ -87,6 +87,24 @@ async def test_conditions_of_an_attachment(made: ClusterNode) -> None:
         await asyncio.wait({recovering})
 
 
+@pytest.mark.parametrize("verb", ["DEL", "GC"])
+async def test_nothing_is_kept(made: ClusterNode, verb: str) -> None:
+    """Of attachments that are gone nothing is kept, and what their pod has lost is told, whichever verb it was."""
+    async with made.running(telling=True) as node:
+        arguments = await attached(node, VU0, VU1)
+        await told(node, Plugged=PLUGGED)
+        assert node.reporter is not None
+        assert len(node.reporter._pods) == 2
+        network = config(bridge=None, name="podvif") | ({"cni.dev/valid-attachments": []} if verb == "GC" else {})
+
+        await node.call(verb, network, **arguments)
+
+        await told(node, Plugged=("False", "NotPlugged"))
+        async with asyncio.timeout(SECONDS):
+            while node.reporter._pods:  # noqa: ASYNC110  the task's own next round is the event
+                await asyncio.sleep(0.001)
+
+
 async def test_written_once(made: ClusterNode) -> None:
     """What the object says already is not written again, however often something is heard of the pod."""
     async with made.running(telling=True) as node:
