@@ -246,6 +246,61 @@ class Seen(msgspec.Struct, frozen=True):
     journalled: bool
 
 
+# -- what Kubernetes says (source = cluster) ---------------------------------------------------------------------------
+
+
+class ClusterPod(msgspec.Struct, frozen=True):
+    """A pod as the API server shows it: what podvif needs of it.
+
+    Attributes:
+        namespace: of the pod.
+        name: of the pod.
+        uid: of this very pod; another pod of the same name has another.
+        node_name: where it was scheduled to, empty while it was not.
+        host_network: it lives in the node's own network.
+        deleting: it has a deletionTimestamp; its containers may run until its grace is over.
+        finished: its phase is Succeeded or Failed: no container of it will run again.
+        annotations: all of them.
+        host_paths: paths of the hostPath volumes that its containers mount.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    node_name: str = ""
+    host_network: bool = False
+    deleting: bool = False
+    finished: bool = False
+    annotations: dict[str, str] = {}
+    host_paths: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Nad(msgspec.Struct, frozen=True):
+    """A NetworkAttachmentDefinition; `config` is spec.config as it stands there, empty where there is none."""
+
+    namespace: str
+    name: str
+    annotations: dict[str, str] = {}
+    config: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class PortKind(enum.Enum):
+    """What stands on the node for a Neutron port."""
+
+    VHOST_USER = "vhost-user"
+    """os-vif's VIFVHostUser: a socket, no network interface."""
+    VETH = "veth"
+    """os-vif's VIFOpenVSwitch: a pair, its host end in the integration bridge."""
+    HYBRID = "hybrid"
+    """os-vif's VIFBridge: a pair, and a Linux bridge between it and the integration bridge."""
+
+
 # -- what Neutron says (source = cluster) ------------------------------------------------------------------------------
 
 
@@ -274,6 +329,7 @@ class NeutronPort(msgspec.Struct, frozen=True):
         tags: its tags, empty where the extension is missing.
         revision: revision_number, 0 where the extension is missing.
         port_security: port_security_enabled.
+        created: created_at, RFC 3339 in UTC; empty where the extension is missing.
     """
 
     id: str
@@ -290,6 +346,7 @@ class NeutronPort(msgspec.Struct, frozen=True):
     tags: frozenset[str] = frozenset()
     revision: int = 0
     port_security: bool = True
+    created: str = ""
 
 
 class NeutronSubnet(msgspec.Struct, frozen=True):

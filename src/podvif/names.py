@@ -21,6 +21,9 @@ VIF_NAME = r"vhu[0-9a-f]{8}-[0-9a-f]{2}"
 DEFAULT_CNI_SOCKET = "/var/run/podvif/cni.sock"
 """Where plugin and daemon meet unless they are told otherwise; the plugin has it built in (shim/main.go)."""
 
+LABEL_MAX = 63
+"""Characters of a Kubernetes label's value."""
+
 CONTAINER_ID_MAX = 200
 """Bytes; a file name of 255 has to hold the container id, the interface name and a suffix."""
 
@@ -67,6 +70,17 @@ def sandbox_json(container_id: str) -> str:
 def sandbox_env(container_id: str) -> str:
     """Name of the shell file with all interfaces of a sandbox."""
     return f"{container_id}.env"
+
+
+def node_label(node_name: str) -> str:
+    """Value of the label that a PodVif has for its node: the name, or one made of it where a label cannot hold it.
+
+    A node's name has up to 253 characters, a label's value 63 (Kubernetes, "Labels: syntax").
+    """
+    if len(node_name) <= LABEL_MAX:
+        return node_name
+    digest = hashlib.sha256(node_name.encode()).hexdigest()[:16]
+    return f"{node_name[: LABEL_MAX - 17]}-{digest}"
 
 
 def journal_file(attachment: Attachment) -> str:

@@ -1,11 +1,14 @@
-"""kuryr.conf: the options of this program, as one frozen value.
+"""kuryr.conf: the options of each program, as one frozen value.
 
 Law: configuration is an argument and never a global.  What is in the file is honoured or refused at start, with file,
-section and name; sections of Kuryr's and podvif's other programs are let be, since they share the file.
+section and name; sections of Kuryr's and podvif's other programs are let be, since they share the file, and so are Kuryr's
+own options in sections that podvif reads.  [neutron] is read by `podvif.neutron.access`: keystoneauth has most of its options.
 """
 
+import itertools
 import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +57,10 @@ NODE = [
     cfg.StrOpt(
         "source",
         default="standalone",
-        choices=[("standalone", "the CNI configuration and an IPAM plugin")],
+        choices=[
+            ("standalone", "the CNI configuration and an IPAM plugin"),
+            ("cluster", "the pod's PodVif, which `podvif controller` writes"),
+        ],
         help="Where the node learns what a port shall be.",
     ),
     cfg.FloatOpt(
@@ -101,12 +107,200 @@ NODE = [
     ),
 ]
 
-SECTIONS: dict[str, list[Any]] = {"vhostuser": VHOSTUSER, "vif_plug_ovs": VIF_PLUG_OVS, "node": NODE}
-"""The sections that this program reads, for the generated reference."""
+KUBERNETES = [
+    cfg.StrOpt(
+        "kubeconfig",
+        default="",
+        help="Kubeconfig file, of which the current context is used. Empty: the pod's service account if there is one, else"
+        " what the environment's KUBECONFIG names, else ~/.kube/config.",
+    ),
+    cfg.StrOpt(
+        "node_name",
+        default="",
+        help="This node's name in Kubernetes; Neutron's agent on it has to have the same as its host. Empty: the host's name."
+        " The controller does not read it.",
+    ),
+    cfg.BoolOpt(
+        "cluster_network",
+        default=True,
+        help="podvif is the cluster network, as Kuryr was: every pod that is not in the node's own network gets a port for its"
+        " eth0, and the pod's networks annotation is served with it. Without it podvif serves the pods alone that name it"
+        " through Multus. The same for the controller and all nodes.",
+    ),
+    cfg.StrOpt(
+        "additional_ifname_prefix",
+        default="eth",
+        help="Begins the names of additional interfaces that Multus does not name: a number follows, from 1. The"
+        " specification's commands look for eth*.",
+    ),
+]
+
+NEUTRON_DEFAULTS = [
+    cfg.StrOpt(
+        "project",
+        default="",
+        help="Project (UUID) of the pods' ports. Empty: the project of the credentials.",
+    ),
+    cfg.StrOpt(
+        "pod_subnet",
+        default="",
+        help="Neutron subnet (name or UUID) of interfaces that name none: every pod's eth0 where podvif is the cluster network.",
+    ),
+    cfg.ListOpt(
+        "pod_security_groups",
+        default=[],
+        help="Security groups (names or UUIDs, by comma) of the pods' ports. Empty: the project's default group.",
+    ),
+    cfg.ListOpt(
+        "resource_tags",
+        default=[],
+        help="More tags for the pods' ports, by comma, beside podvif's own.",
+    ),
+]
+
+CONTROLLER = [
+    cfg.StrOpt(
+        "metrics_bind",
+        default="127.0.0.1:9656",
+        help="Address and port of /metrics (Prometheus), /healthz and /readyz, without TLS. An IPv6 address stands in"
+        " brackets, port 0 takes a free one, an empty value means none.",
+    ),
+    cfg.IntOpt(
+        "workers",
+        default=16,
+        min=1,
+        max=256,
+        help="Pods that are worked on at once; each pod by one worker. Requests to Neutron have a limit of their own.",
+    ),
+    cfg.FloatOpt(
+        "resync_interval",
+        default=300.0,
+        min=1.0,
+        max=86400.0,
+        help="Seconds between two rounds over all pods, which catch what no event has told, such as a port deleted by hand.",
+    ),
+    cfg.FloatOpt(
+        "retry_max",
+        default=60.0,
+        min=1.0,
+        max=3600.0,
+        help="Seconds that a pod waits at most for another try; the first comes after one second, each later one after twice"
+        " the time.",
+    ),
+    cfg.FloatOpt(
+        "sweep_grace",
+        default=300.0,
+        min=0.0,
+        max=86400.0,
+        help="Seconds that ports of ours without a pod, and PodVifs without one, are left before they are removed.",
+    ),
+    cfg.StrOpt(
+        "lease_name",
+        default="podvif-controller",
+        help="Name of the Lease by which replicas choose who works.",
+    ),
+    cfg.StrOpt(
+        "lease_namespace",
+        default="",
+        help="Its namespace. Empty: the controller's own, and kube-system outside of a cluster.",
+    ),
+    cfg.FloatOpt(
+        "lease_duration",
+        default=15.0,
+        min=1.0,
+        max=3600.0,
+        help="Seconds after which another replica may take a Lease that was not renewed.",
+    ),
+    cfg.FloatOpt(
+        "lease_renew_deadline",
+        default=10.0,
+        min=0.5,
+        max=3600.0,
+        help="Seconds without a renewal after which the leader stops to write; less than lease_duration.",
+    ),
+    cfg.FloatOpt(
+        "lease_retry_period",
+        default=2.0,
+        min=0.1,
+        max=3600.0,
+        help="Seconds between two tries to renew or to take the Lease; less than lease_renew_deadline.",
+    ),
+    cfg.StrOpt(
+        "log_format",
+        default="console",
+        choices=[("console", "for people"), ("json", "one JSON object a line, for collectors")],
+        help="Form of the log lines on standard error.",
+    ),
+]
+
+SECTIONS: dict[str, list[Any]] = {
+    "vhostuser": VHOSTUSER,
+    "vif_plug_ovs": VIF_PLUG_OVS,
+    "node": NODE,
+    "kubernetes": KUBERNETES,
+}
+"""The sections that the node daemon reads, for the generated reference."""
+
+CONTROLLER_SECTIONS: dict[str, list[Any]] = {
+    "neutron_defaults": NEUTRON_DEFAULTS,
+    "kubernetes": KUBERNETES,
+    "controller": CONTROLLER,
+}
+"""The sections that the controller reads, [neutron] aside."""
+
+_KURYRS: dict[str, frozenset[str]] = {
+    "kubernetes": frozenset(
+        {
+            "api_root",
+            "controller_ha",
+            "controller_ha_elector_port",
+            "enable_manager",
+            "enabled_handlers",
+            "endpoints_driver_octavia_provider",
+            "endpoints_lbaas_driver",
+            "multi_vif_drivers",
+            "namespace_project_driver",
+            "network_policy_driver",
+            "network_policy_project_driver",
+            "pod_project_driver",
+            "pod_security_groups_driver",
+            "pod_subnets_driver",
+            "pod_vif_driver",
+            "port_debug",
+            "service_project_driver",
+            "service_public_ip_driver",
+            "service_security_groups_driver",
+            "service_subnets_driver",
+            "ssl_ca_crt_file",
+            "ssl_client_crt_file",
+            "ssl_client_key_file",
+            "ssl_verify_server_crt",
+            "token_file",
+            "use_events",
+            "vif_pool_driver",
+            "watch_connection_timeout",
+            "watch_read_timeout",
+            "watch_reconcile_period",
+            "watch_retry_timeout",
+        }
+    ),
+    "neutron_defaults": frozenset(
+        {
+            "external_svc_net",
+            "external_svc_subnet",
+            "lbaas_activation_timeout",
+            "network_device_mtu",
+            "ovs_bridge",
+            "service_subnet",
+            "subnet_mapping",
+        }
+    ),
+}
+"""Kuryr's options in sections that podvif reads: podvif has no use for them (bridge and MTU are Neutron's to say)."""
 
 _OTHER_SECTIONS = frozenset(
-    # podvif's controller
-    {"DEFAULT", "neutron", "neutron_defaults", "kubernetes"}
+    # podvif's other program, and what the adapter for Neutron reads
+    {"DEFAULT", "controller", "neutron", "neutron_defaults", "node", "vhostuser", "vif_plug_ovs"}
     # Kuryr 10.0.0's own (kuryr_kubernetes/config.py), left where somebody comes from it
     | {
         "binding",
@@ -150,18 +344,65 @@ class Settings(msgspec.Struct, frozen=True):
     sweep_grace: float
     log_format: str
     metrics_bind: str = ""
+    kubeconfig: str = ""
+    node_name: str = ""
+    cluster_network: bool = True
+    additional_ifname_prefix: str = "eth"
+
+
+class ControllerSettings(msgspec.Struct, frozen=True):
+    """What the controller was told, [neutron] aside; the options' help texts have meanings and units."""
+
+    project: str
+    pod_subnet: str
+    pod_security_groups: tuple[str, ...]
+    resource_tags: tuple[str, ...]
+    kubeconfig: str
+    cluster_network: bool
+    additional_ifname_prefix: str
+    metrics_bind: str
+    workers: int
+    resync_interval: float
+    retry_max: float
+    sweep_grace: float
+    lease_name: str
+    lease_namespace: str
+    lease_duration: float
+    lease_renew_deadline: float
+    lease_retry_period: float
+    log_format: str
 
 
 def load(files: Sequence[str]) -> Settings:
-    """Read the files, a later one over an earlier one; none of them means the defaults.
+    """Read the node daemon's options, a later file over an earlier one; none of them means the defaults.
 
     Raises:
         Refused: a file cannot be read, an option is unknown or has a value that cannot work.
     """
+    settings = Settings(**_read(files, SECTIONS))
+    _refuse_unworkable(settings, files)
+    return settings
+
+
+def load_controller(files: Sequence[str]) -> ControllerSettings:
+    """Likewise the controller's; [neutron] is for `podvif.neutron.access.load`, which refuses what it does not know.
+
+    Raises:
+        Refused: as `load` does.
+    """
+    values = _read(files, CONTROLLER_SECTIONS)
+    del values["node_name"]  # the section is shared with the node daemon
+    settings = ControllerSettings(**values)
+    _refuse_unworkable_controller(settings, files)
+    return settings
+
+
+def _read(files: Sequence[str], sections: dict[str, list[Any]]) -> dict[str, Any]:
+    """The value of each option of these sections by its name."""
     for file in files:
-        _refuse_unknown(file)
+        _refuse_unknown(file, sections)
     conf = cfg.ConfigOpts()
-    for section, options in SECTIONS.items():
+    for section, options in sections.items():
         conf.register_opts(options, group=section)
     conf(
         [argument for file in files for argument in ("--config-file", file)],
@@ -170,18 +411,17 @@ def load(files: Sequence[str]) -> Settings:
         default_config_dirs=[],
     )
     values = {}
-    for section, options in SECTIONS.items():
+    for section, options in sections.items():
         for option in options:
             try:
-                values[option.name] = conf[section][option.name]
+                value = conf[section][option.name]
+                values[option.name] = tuple(value) if isinstance(value, list) else value
             except (cfg.Error, ValueError) as error:
                 raise Refused(
                     f"{_in(files)}: [{section}] {option.name}: {error}",
                     "docs/reference/configuration.md has the options",
                 ) from error
-    settings = Settings(**values)
-    _refuse_unworkable(settings, files)
-    return settings
+    return values
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -203,26 +443,26 @@ def _in(files: Sequence[str]) -> str:
     return ", ".join(files) or "the defaults"
 
 
-def _refuse_unknown(file: str) -> None:
-    sections: dict[str, dict[str, list[str]]] = {}
+def _refuse_unknown(file: str, sections: dict[str, list[Any]]) -> None:
+    found: dict[str, dict[str, list[str]]] = {}
     try:
-        cfg.ConfigParser(file, sections).parse()
+        cfg.ConfigParser(file, found).parse()
     except OSError as error:
         raise Refused(
             f"configuration file {file} cannot be read: {error.strerror}", "mend --config-file", code=errors.IO_FAILURE
         ) from error
     except (cfg.ParseError, UnicodeDecodeError) as error:
         raise Refused(f"configuration file {file} is not INI: {error}", "mend the line it names") from error
-    for section, options in sections.items():
-        if section in _OTHER_SECTIONS:
-            continue
-        if section not in SECTIONS:
+    for section, options in found.items():
+        if section not in sections:
+            if section in _OTHER_SECTIONS:
+                continue
             raise Refused(
-                f"{file}: unknown section [{section}]", f"the node daemon reads {', '.join(f'[{s}]' for s in SECTIONS)}"
+                f"{file}: unknown section [{section}]", f"this program reads {', '.join(f'[{s}]' for s in sections)}"
             )
-        known = {option.name for option in SECTIONS[section]}
+        known = {option.name for option in sections[section]}
         for name in options:
-            if name not in known:
+            if name not in known | _KURYRS.get(section, frozenset()):
                 raise Refused(
                     f"{file}: [{section}] {name} is not an option", f"[{section}] has {', '.join(sorted(known))}"
                 )
@@ -238,14 +478,8 @@ def _refuse_unworkable(settings: Settings, files: Sequence[str]) -> None:
     for name, seconds in (("add_timeout", settings.add_timeout), ("ipam_timeout", settings.ipam_timeout)):
         if not math.isfinite(seconds):  # no comparison with a bound finds it
             raise Refused(f"{_in(files)}: [node] {name} = {seconds} is no number of seconds", "write a number")
-    if settings.metrics_bind:
-        try:
-            parse_address(settings.metrics_bind)
-        except ValueError as error:
-            raise Refused(
-                f"{_in(files)}: [node] metrics_bind = {settings.metrics_bind} is no address: {error}",
-                "write it as ADDRESS:PORT, or leave it empty for none",
-            ) from error
+    _refuse_address("node", settings.metrics_bind, files)
+    _refuse_prefix(settings.additional_ifname_prefix, files)
     paths = {
         "[vhostuser] mount_point": settings.mount_point,
         "[vhostuser] ovs_vhu_path": settings.ovs_vhu_path,
@@ -272,4 +506,51 @@ def _refuse_unworkable(settings: Settings, files: Sequence[str]) -> None:
         raise Refused(
             f"{_in(files)}: [vhostuser] mount_point and ovs_vhu_path are both {settings.mount_point}",
             "give pods a directory of their own: OVS's holds the sockets that control it",
+        )
+
+
+def _refuse_unworkable_controller(settings: ControllerSettings, files: Sequence[str]) -> None:
+    _refuse_address("controller", settings.metrics_bind, files)
+    _refuse_prefix(settings.additional_ifname_prefix, files)
+    for name in ("resync_interval", "retry_max", "sweep_grace", *_LEASE):
+        seconds = getattr(settings, name)
+        if not math.isfinite(seconds):  # no comparison with a bound finds it
+            raise Refused(f"{_in(files)}: [controller] {name} = {seconds} is no number of seconds", "write a number")
+    if not settings.lease_name:
+        raise Refused(f"{_in(files)}: [controller] lease_name is empty", "name the Lease, the same for all replicas")
+    for longer, shorter in itertools.pairwise(_LEASE):
+        if getattr(settings, longer) <= getattr(settings, shorter):
+            raise Refused(
+                f"{_in(files)}: [controller] {longer} = {getattr(settings, longer):g} has to be more than {shorter} ="
+                f" {getattr(settings, shorter):g}",
+                "else two replicas may lead at once; the defaults are 15, 10 and 2",
+            )
+    for tag in settings.resource_tags:
+        if not tag or "," in tag or len(tag.split()) != 1:
+            raise Refused(
+                f"{_in(files)}: [neutron_defaults] resource_tags: {tag!r} is no tag", "write it without spaces"
+            )
+
+
+_LEASE = ("lease_duration", "lease_renew_deadline", "lease_retry_period")
+
+
+def _refuse_address(section: str, address: str, files: Sequence[str]) -> None:
+    if not address:
+        return
+    try:
+        parse_address(address)
+    except ValueError as error:
+        raise Refused(
+            f"{_in(files)}: [{section}] metrics_bind = {address} is no address: {error}",
+            "write it as ADDRESS:PORT, or leave it empty for none",
+        ) from error
+
+
+def _refuse_prefix(prefix: str, files: Sequence[str]) -> None:
+    # Two digits have to fit into the 15 characters of an interface's name.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,12}", prefix):
+        raise Refused(
+            f"{_in(files)}: [kubernetes] additional_ifname_prefix = {prefix} cannot begin an interface's name",
+            "write a letter and at most 12 more letters or digits",
         )

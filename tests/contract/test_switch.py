@@ -189,6 +189,21 @@ async def test_replug_too_early(world: World) -> None:
     assert world.socket(vif.socket) is SocketFile.BOUND
 
 
+async def test_removal_is_told(world: World) -> None:
+    """Who listens for changes of ports hears of it when vswitchd has seen a removal, though no row changes then."""
+    vif = world.vif(OVS)
+    await world.plugged(vif)
+    world.pause_vswitchd()
+    await world.switch.unplug(vif, vif.bridge)
+    await asyncio.sleep(0)
+    heard = asyncio.Event()
+    world.switch.on_ports(lambda names: heard.set() if vif.name in names and world.switch.settled(vif.name) else None)
+
+    world.resume_vswitchd()
+
+    await asyncio.wait_for(heard.wait(), SECONDS)
+
+
 async def test_change_of_type(world: World) -> None:
     """A port can come back in the other mode once vswitchd has let go of it."""
     vif = world.vif(OVS)
@@ -279,11 +294,14 @@ async def test_catching_up_wakes_everybody(world: World) -> None:
     await world.reconnect()
     assert not world.switch.settled(waiting.name)
     let_go = asyncio.ensure_future(world.let_go(waiting))
+    told = asyncio.Event()
+    world.switch.on_connect(told.set)
     await asyncio.sleep(0)
 
     world.resume_vswitchd()
 
     await asyncio.wait_for(let_go, SECONDS)
+    await asyncio.wait_for(told.wait(), SECONDS)
     assert world.switch.settled(busy.name)
 
 

@@ -29,7 +29,10 @@ class Switch(vhostuser.Switch, readiness.Switch, Protocol):
         """All OVS ports by name."""
 
     def on_connect(self, call: Callable[[], None]) -> None:
-        """Have `call` called each time that OVSDB can be asked (again)."""
+        """Have `call` called each time that OVSDB can be asked (again), and when vswitchd has caught up with it then."""
+
+    def on_ports(self, call: Callable[[frozenset[str]], None]) -> None:
+        """Have `call` called with the names of the OVS ports that changed, or whose removal vswitchd has seen."""
 
     async def close(self) -> None:
         """End the connection."""

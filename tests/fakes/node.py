@@ -16,7 +16,7 @@ from podvif.core.cni import parse_request
 from podvif.model import Attachment, Entry, Listener, Seen, SocketDir, Vif
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
-from podvif.node.recover import Recovery
+from podvif.node.recover import Recovery, Why
 from podvif.node.verbs import Verbs
 from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.settings import Settings
@@ -64,8 +64,10 @@ class Life:
 
 class _Driver(VIFVHostUserDriver):
     life = Life()
+    looks = 0
 
     def observe(self, want: Want) -> Seen:
+        self.looks += 1
         self.life.check()
         return super().observe(want)
 
@@ -138,10 +140,17 @@ class Node:
         return Node(self.folder, switch=self.switch, ipam=self.ipam)
 
     async def recover(self) -> None:
-        """Have recovery look at every attachment, and wait until it has."""
-        self.recovery.touch_all("start")
-        while workers := list(self.recovery._workers.values()):
-            await asyncio.wait(workers)
+        """Have recovery run until every attachment is looked at and none waits for vswitchd."""
+        running = asyncio.ensure_future(self.recovery.run())
+        await asyncio.sleep(0)
+        while not running.done() and self._recovering():  # noqa: ASYNC110  the loop's own next round is the event
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running})
+
+    def _recovering(self) -> bool:
+        again = self.recovery._again.values()
+        return bool(self.recovery._workers) or any(each.why is Why.WAITING for each in again)
 
     async def call(
         self, command: str, network: dict[str, Any] | None = None, attachment: Attachment = ATTACHMENT, **variables: str

@@ -201,14 +201,17 @@ class FakeSwitch:
             error = None if port.name in self._devices else self._open(port)
             number = -1 if error else port.ofport if (port.ofport or -1) > 0 else len(self._devices)
             self._ports[port.name] = msgspec.structs.replace(port, ofport=number, error=error)
+        caught_up = self._cur_cfg < self._baseline
         self._cur_cfg = self._next_cfg
         settled = [name for name, wanted in self._settling.items() if wanted <= self._cur_cfg]
         for name in {*settled, *(name for name, port in self._ports.items() if port != before[name])}:
             self._wake(name)
         for name in settled:
             del self._settling[name]
-        if self._cur_cfg == self._baseline:
+        if caught_up:
             self._wake(None)
+            for call in self._on_connect:
+                call()
 
     def _open(self, port: SeenPort) -> str | None:
         listening = None

@@ -1,5 +1,6 @@
 """Every name and path that podvif derives."""
 
+import re
 import uuid
 
 import pytest
@@ -113,3 +114,18 @@ def test_marks() -> None:
 
     assert names.marks(ONE, "ns/pod") == owner | {"podvif-pod": "ns/pod"}
     assert names.marks(ONE, "") == owner
+
+
+@pytest.mark.parametrize("node", ["n1", "n" * 63])
+def test_node_label(node: str) -> None:
+    """A node's name that a label can hold is its label."""
+    assert names.node_label(node) == node
+
+
+def test_label_of_a_long_node_name() -> None:
+    """A longer one is cut to 63 characters, and two that begin alike have different labels."""
+    one, other = (names.node_label(f"{'worker.' * 20}{end}") for end in "ab")
+
+    assert re.fullmatch("[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", one)
+    assert len(one) == 63
+    assert one != other

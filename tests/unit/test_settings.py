@@ -7,7 +7,15 @@ import pytest
 
 from podvif import errors
 from podvif.errors import Refused
-from podvif.settings import SECTIONS, Settings, load, parse_address
+from podvif.settings import (
+    CONTROLLER_SECTIONS,
+    SECTIONS,
+    ControllerSettings,
+    Settings,
+    load,
+    load_controller,
+    parse_address,
+)
 
 Write = Callable[..., str]
 
@@ -36,6 +44,31 @@ DEFAULTS = Settings(
     sweep_grace=60.0,
     log_format="console",
     metrics_bind="127.0.0.1:9655",
+    kubeconfig="",
+    node_name="",
+    cluster_network=True,
+    additional_ifname_prefix="eth",
+)
+
+CONTROLLER_DEFAULTS = ControllerSettings(
+    project="",
+    pod_subnet="",
+    pod_security_groups=(),
+    resource_tags=(),
+    kubeconfig="",
+    cluster_network=True,
+    additional_ifname_prefix="eth",
+    metrics_bind="127.0.0.1:9656",
+    workers=16,
+    resync_interval=300.0,
+    retry_max=60.0,
+    sweep_grace=300.0,
+    lease_name="podvif-controller",
+    lease_namespace="",
+    lease_duration=15.0,
+    lease_renew_deadline=10.0,
+    lease_retry_period=2.0,
+    log_format="console",
 )
 
 
@@ -52,13 +85,17 @@ def test_every_option(write: Write) -> None:
         "ovsdb_connection": "tcp:127.0.0.1:6640",
         "cni_socket": "/c",
         "state_dir": "/d",
-        "source": "standalone",
+        "source": "cluster",
         "add_timeout": 1.5,
         "ipam_timeout": 2.0,
         "resync_interval": 3.0,
         "sweep_grace": 4.0,
         "log_format": "json",
         "metrics_bind": "[::1]:80",
+        "kubeconfig": "/e",
+        "node_name": "n1",
+        "cluster_network": False,
+        "additional_ifname_prefix": "net",
     }
     lines = []
     for section, options in SECTIONS.items():
@@ -69,7 +106,8 @@ def test_every_option(write: Write) -> None:
 
 def test_every_option_is_explained() -> None:
     """Each option has a help text, from which the reference is made."""
-    assert all(len(option.help) > 20 for options in SECTIONS.values() for option in options)
+    sections = [*SECTIONS.values(), *CONTROLLER_SECTIONS.values()]
+    assert all(len(option.help) > 20 for options in sections for option in options)
 
 
 def test_later_file_wins(write: Write) -> None:
@@ -84,7 +122,7 @@ def test_later_file_wins(write: Write) -> None:
 
 def test_sections_of_others(write: Write) -> None:
     """Sections of Kuryr and of the controller are let be, whatever is in them."""
-    text = "[DEFAULT]\ndebug = true\n[kubernetes]\napi_root = x\n[neutron]\nanything = 1\n[neutron_defaults]\na = b\n[vif_pool]\nc=\n"
+    text = "[DEFAULT]\ndebug = true\n[kubernetes]\napi_root = x\n[controller]\nx = 1\n[neutron]\nanything = 1\n[neutron_defaults]\na = b\n[vif_pool]\nc=\n"
 
     assert load([write(text)]) == DEFAULTS
 
@@ -114,6 +152,10 @@ def test_sections_of_others(write: Write) -> None:
         ("[node]\nmetrics_bind = localhost:http\n", "[node] metrics_bind = localhost:http is no address"),
         ("[node]\nmetrics_bind = ::1:9655\n", "[node] metrics_bind = ::1:9655 is no address"),
         ("[node]\nmetrics_bind = 127.0.0.1:65536\n", "[node] metrics_bind = 127.0.0.1:65536 is no address"),
+        ("[kubernetes]\nkubekonfig = /a\n", "[kubernetes] kubekonfig is not an option"),
+        ("[kubernetes]\ncluster_network = perhaps\n", "[kubernetes] cluster_network"),
+        ("[kubernetes]\nadditional_ifname_prefix =\n", "[kubernetes] additional_ifname_prefix =  cannot begin"),
+        ("[kubernetes]\nadditional_ifname_prefix = a/b\n", "additional_ifname_prefix = a/b cannot begin"),
         ("mount_point = /a\n", "is not INI"),
         ("[vhostuser\n", "is not INI"),
     ],
@@ -194,3 +236,110 @@ def test_address(text: str, host: str, port: int) -> None:
 def test_no_metrics(write: Write) -> None:
     """An empty address is none."""
     assert load([write("[node]\nmetrics_bind =\n")]).metrics_bind == ""
+
+
+# -- the controller ----------------------------------------------------------------------------------------------------
+
+
+def test_defaults_of_the_controller(write: Write) -> None:
+    """Without a file, with an empty one, and with the node's options and Neutron's alone, the controller has its defaults."""
+    others = "[vhostuser]\nx = 1\n[node]\nx = 1\n[vif_plug_ovs]\nx = 1\n[neutron]\nauth_url = x\n[vif_pool]\nc=\n"
+
+    assert (
+        load_controller([]) == load_controller([write("")]) == load_controller([write(others)]) == CONTROLLER_DEFAULTS
+    )
+
+
+def test_every_option_of_the_controller(write: Write) -> None:
+    """Each option of each section is read from the file; lists are written with commas."""
+    text = """
+        [neutron_defaults]
+        project = p
+        pod_subnet = s
+        pod_security_groups = a, b
+        resource_tags = t
+        [kubernetes]
+        kubeconfig = /k
+        node_name = n1
+        cluster_network = false
+        additional_ifname_prefix = net
+        [controller]
+        metrics_bind = :1
+        workers = 2
+        resync_interval = 3
+        retry_max = 4
+        sweep_grace = 5
+        lease_name = l
+        lease_namespace = ns
+        lease_duration = 9
+        lease_renew_deadline = 8
+        lease_retry_period = 7
+        log_format = json
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    options = [option.name for section in CONTROLLER_SECTIONS.values() for option in section]
+    assert sorted(line.partition(" =")[0] for line in lines if " = " in line) == sorted(options)
+
+    assert load_controller([write("\n".join(lines))]) == ControllerSettings(
+        project="p",
+        pod_subnet="s",
+        pod_security_groups=("a", "b"),
+        resource_tags=("t",),
+        kubeconfig="/k",
+        cluster_network=False,
+        additional_ifname_prefix="net",
+        metrics_bind=":1",
+        workers=2,
+        resync_interval=3.0,
+        retry_max=4.0,
+        sweep_grace=5.0,
+        lease_name="l",
+        lease_namespace="ns",
+        lease_duration=9.0,
+        lease_renew_deadline=8.0,
+        lease_retry_period=7.0,
+        log_format="json",
+    )
+
+
+def test_kuryrs_file(write: Write) -> None:
+    """A file of Kuryr's is read as it is: what means the same is taken, the rest is let be."""
+    file = write(
+        "[DEFAULT]\nbindir = /x\n[kubernetes]\napi_root = https://k:6443\nmulti_vif_drivers = npwg_multiple_interfaces\n"
+        "vif_pool_driver = neutron\nadditional_ifname_prefix = eth\n"
+        "[neutron]\nauth_type = password\n[neutron_defaults]\novs_bridge = br-int\nproject = p\npod_subnet = s\n"
+        "pod_security_groups = a,b\nservice_subnet = t\n[octavia_defaults]\nmember_mode = L3\n"
+    )
+    found = load_controller([file])
+
+    assert (found.project, found.pod_subnet, found.pod_security_groups) == ("p", "s", ("a", "b"))
+    assert load([file]) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[controller]\nworker = 1\n", "[controller] worker is not an option"),
+        ("[neutron_defaults]\npod_subnets = x\n", "[neutron_defaults] pod_subnets is not an option"),
+        ("[controllers]\nworkers = 1\n", "unknown section [controllers]"),
+        ("[controller]\nworkers = 0\n", "[controller] workers"),
+        ("[controller]\nsweep_grace = nan\n", "[controller] sweep_grace"),
+        ("[controller]\nretry_max = inf\n", "[controller] retry_max"),
+        ("[controller]\nlog_format = xml\n", "[controller] log_format"),
+        ("[controller]\nlease_name =\n", "[controller] lease_name is empty"),
+        ("[controller]\nlease_duration = 10\n", "lease_duration = 10 has to be more than lease_renew_deadline = 10"),
+        ("[controller]\nlease_renew_deadline = 1\n", "lease_renew_deadline = 1 has to be more than lease_retry_period = 2"),
+        ("[controller]\nmetrics_bind = 9656\n", "[controller] metrics_bind = 9656 is no address"),
+        ("[kubernetes]\nadditional_ifname_prefix = abcdefghijklmn\n", "additional_ifname_prefix = abcdefghijklmn cannot begin"),
+        ("[neutron_defaults]\nresource_tags = a b\n", "[neutron_defaults] resource_tags: 'a b' is no tag"),
+    ],
+)  # fmt: skip
+def test_controller_refuses(write: Write, text: str, words: str) -> None:
+    """What the controller does not know, or cannot work with, is refused with file, section and name."""
+    file = write(text)
+    with pytest.raises(Refused) as caught:
+        load_controller([file])
+
+    assert file in caught.value.message
+    assert words in caught.value.message
+    assert caught.value.remedy

@@ -21,6 +21,7 @@ import msgspec
 
 from podvif import settings as configuration
 from podvif.cli.daemon import ask, receive
+from podvif.cli.options import config_files
 from podvif.errors import PodvifError, Refused
 from podvif.host.machine import Machine
 from podvif.node import checks, surroundings
@@ -40,13 +41,7 @@ _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAILURE: "bold red
 
 
 @click.command()
-@click.option(
-    "--config-file",
-    "files",
-    multiple=True,
-    type=click.Path(dir_okay=False),
-    help="kuryr.conf as podvif node has it; repeatable, a later file wins. Without any the defaults hold.",
-)
+@config_files
 @click.option(
     "--bridge", "bridges", multiple=True, help="Look at this bridge too, as a network would name it; repeatable."
 )

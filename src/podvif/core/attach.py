@@ -16,11 +16,14 @@ The rows, in order, on the way to *attached* (the first that matches is taken):
 | a directory lies at the socket's path                          | fail                                          |
 | IPAM was not asked yet                                         | RESERVE_ADDRESSES                             |
 | APPLICATION listens: a dead socket or no socket lies there, OVS is not connected | REMOVE_STALE_SOCKET         |
+| OVS listens: a dead socket lies in its way, and no OVS port stands | REMOVE_STALE_SOCKET                       |
+| recovery, OVS listens: a dead socket lies in the way of the next vswitchd | REMOVE_STALE_SOCKET                |
 | no OVS port, and vswitchd has not seen the removal of the last | AWAIT_REMOVAL                                 |
 | no OVS port                                                    | PLUG                                          |
 | OVS port with another type, path, bridge, MAC, MTU or VLAN     | UNPLUG                                        |
 | recovery, OVS listens: it could not open the port, a dead socket lies in its way | UNPLUG (the rows above do the rest) |
 | recovery, OVS listens: it has the port, and its socket is nowhere | UNPLUG (likewise)                          |
+| recovery, nothing has come for long: OVS could not open the port, or listens on neither socket | UNPLUG (likewise) |
 | the Interface has an error, or ofport -1                       | fail with OVS's own words                     |
 | vswitchd has not dealt with the port                           | AWAIT_PORT                                    |
 | OVS listens: a socket at `ovs_vhu_path`                        | TAKE_SOCKET (rename over the pod's name)      |
@@ -85,6 +88,17 @@ class Fail(msgspec.Struct, frozen=True):
     error: PodvifError
 
 
+class Mend(enum.Enum):
+    """Whether an OVS port that stands may be made again."""
+
+    NOTHING = "nothing"
+    """No: an ADD is told of what OVS refuses."""
+    CERTAIN = "certain"
+    """Where nothing else can help: recovery, at each look."""
+    ANYTHING = "anything"
+    """Wherever it might: recovery, when no event has come for long."""
+
+
 class Want(msgspec.Struct, frozen=True):
     """What shall be.
 
@@ -94,7 +108,7 @@ class Want(msgspec.Struct, frozen=True):
         vif: the port; of an absent one only the names count.
         pod: goes into the owner marks.
         reserve: the network has an IPAM plugin.
-        mend: it stood once; an ADD is told of what OVS refuses, and does not try again.
+        mend: what recovery may do to a port that stood once.
     """
 
     attachment: Attachment
@@ -102,7 +116,7 @@ class Want(msgspec.Struct, frozen=True):
     vif: Vif
     pod: Pod = Pod()
     reserve: bool = False
-    mend: bool = False
+    mend: Mend = Mend.NOTHING
 
 
 def next_step(want: Want, seen: Seen) -> Step | Fail | None:
@@ -183,28 +197,32 @@ def _stale(want: Want, seen: Seen) -> bool:
         # The application's bind fails on any file there; OVS being connected means that somebody is behind it after all.
         dead = seen.pod_socket in {SocketFile.DEAD, SocketFile.OTHER}
         return dead and not (seen.port and seen.port.status.get("status") == "connected")
-    # A name that OVS is going to bind to.  With a port standing it is vswitchd's own and a matter of recovery.
-    return seen.port is None and seen.ovs_socket in {SocketFile.DEAD, SocketFile.OTHER}
+    # A name that OVS is going to bind to: when the port is made, or when the next vswitchd starts.
+    later = want.mend is not Mend.NOTHING and seen.port is not None and seen.port.ofport != -1
+    return _in_the_way(want, seen) and (seen.port is None or later)
+
+
+def _in_the_way(want: Want, seen: Seen) -> bool:
+    return want.vif.listener is Listener.OVS and seen.ovs_socket in {SocketFile.DEAD, SocketFile.OTHER}
 
 
 def _blocked(want: Want, seen: Seen) -> bool:
     # A vswitchd that was killed before its socket was moved leaves a file that the next one cannot bind to; it tries
     # again only when the port is made again.
-    in_the_way = seen.ovs_socket in {SocketFile.DEAD, SocketFile.OTHER}
-    return (
-        want.mend
-        and want.vif.listener is Listener.OVS
-        and in_the_way
-        and seen.port is not None
-        and seen.port.ofport == -1
-    )
+    if seen.port is None or seen.port.ofport != -1:
+        return False
+    return want.mend is Mend.ANYTHING or (want.mend is Mend.CERTAIN and _in_the_way(want, seen))
 
 
 def _lost(want: Want, seen: Seen) -> bool:
-    # Somebody has removed the socket that OVS still listens on: only a port made again brings another.
-    nowhere = seen.pod_socket is SocketFile.ABSENT and seen.ovs_socket is SocketFile.ABSENT
-    taken = seen.port is not None and seen.port.ofport not in {None, -1}
-    return want.mend and want.vif.listener is Listener.OVS and nowhere and taken
+    # Only a port made again brings another socket.  One that is nowhere was removed while OVS listened; a dead one may
+    # be of a vswitchd that is not back yet, so it takes patience to know.
+    if want.vif.listener is not Listener.OVS or seen.port is None or seen.port.ofport in {None, -1}:
+        return False
+    sockets = {seen.pod_socket, seen.ovs_socket}
+    return (want.mend is not Mend.NOTHING and sockets == {SocketFile.ABSENT}) or (
+        want.mend is Mend.ANYTHING and SocketFile.BOUND not in sockets
+    )
 
 
 def _toward_absent(want: Want, seen: Seen) -> Step | Fail | None:

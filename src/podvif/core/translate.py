@@ -6,6 +6,7 @@ a value that cannot work is refused with the key's name, and what was asked for 
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,8 @@ import msgspec
 from podvif import names
 from podvif.core.cni import Request, why_not_ifname
 from podvif.errors import Refused
-from podvif.model import Addresses, Attachment, Listener, SocketDir, Vif
+from podvif.model import Addresses, Attachment, Listener, PortKind, SocketDir, Vif
+from podvif.podvifs import Interface
 
 MTU_MIN = 68
 """Bytes; the least that IPv4 allows and DPDK takes (RTE_ETHER_MIN_MTU)."""
@@ -29,7 +31,8 @@ QUEUES_MAX = 8
 _TRUNK_BRIDGE = "tbr-"  # vif_plug_ovs/constants.py
 
 _MODES = {"client": Listener.OVS, "server": Listener.APPLICATION}
-_MAC_PATTERN = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$"
+_MAC_OCTETS = "[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}"
+_MAC_PATTERN = f"^{_MAC_OCTETS}$"
 
 _Mac = Annotated[str, msgspec.Meta(pattern=_MAC_PATTERN)]
 
@@ -210,16 +213,20 @@ def requested_mac(request: Request, network: Network) -> str | None:
     mac = network.runtime_config.mac or network.args.cni.mac or from_args or network.mac
     if mac is None:
         return None
-    octets = mac.split(":")
-    if len(octets) != 6 or any(len(octet) != 2 or not _is_hex(octet) for octet in octets):
-        raise Refused(f"CNI_ARGS MAC={mac} is no MAC address", "write it as 02:00:00:00:00:01")
-    if int(octets[0], 16) & 1 or not any(int(octet, 16) for octet in octets):
-        raise Refused(f"MAC {mac} is no unicast address", "the lowest bit of the first octet has to be 0")
+    if reason := why_not_mac(mac):
+        subject = "CNI_ARGS MAC=" if mac == from_args else "MAC "
+        raise Refused(f"{subject}{mac} {reason}", "write it as 02:00:00:00:00:01, the first octet even")
     return mac.lower()
 
 
-def _is_hex(text: str) -> bool:
-    return all(character in "0123456789abcdefABCDEF" for character in text)
+def why_not_mac(mac: str) -> str | None:
+    """Why an interface cannot have this MAC, or None when it can; upper or lower case, with colons."""
+    if not re.fullmatch(_MAC_OCTETS, mac):
+        return "is no MAC address"
+    octets = [int(octet, 16) for octet in mac.split(":")]
+    if octets[0] & 1 or not any(octets):
+        return "is no unicast address"
+    return None
 
 
 def requested_ips(request: Request, network: Network) -> tuple[str, ...]:
@@ -245,3 +252,124 @@ def why_not_addresses(requested: Iterable[str], given: Addresses) -> str | None:
 def has_ipam(network: Network) -> bool:
     """Whether the network has an IPAM plugin; an empty `ipam` object means none (CNI SPEC.md section 1)."""
     return bool(network.ipam.type)
+
+
+# -- what Neutron says (source = cluster) ------------------------------------------------------------------------------
+
+_UNBOUND = {
+    "binding_failed": "no agent with datapath netdev on node {node}",
+    "unbound": "Neutron has bound the port to no host; node {node} is wanted",
+    "": "the credentials may not read binding:vif_type: they need the role service or admin",
+}
+
+
+def why_not_pluggable(vif_type: str, vif_details: Mapping[str, Any], node: str = "") -> str | None:
+    """Why podvif cannot plug a port that Neutron has bound so, one line that begins with the vif_type; or None when it can.
+
+    Args:
+        vif_type: binding:vif_type.
+        vif_details: binding:vif_details as it came.
+        node: the pod's node, for the sentence.
+    """
+    if vif_type in _UNBOUND:
+        return f"{vif_type or 'vif_type'}: {_UNBOUND[vif_type].format(node=node or 'of the pod')}"
+    if vif_type not in {"vhostuser", "ovs"}:
+        return f"{vif_type}: podvif plugs ports of vif_type vhostuser and ovs"
+    bridge, datapath = vif_details.get("bridge_name"), vif_details.get("datapath_type")
+    if vif_type == "vhostuser":
+        mode = vif_details.get("vhostuser_mode")
+        if not isinstance(mode, str) or mode not in _MODES:
+            return f"vhostuser: vif_details has vhostuser_mode {mode!r}; podvif knows client and server"
+        if datapath not in {"netdev", None}:  # os-vif's own default for VIFVHostUser is netdev
+            return f"vhostuser: vif_details has datapath_type {datapath!r}; vhost-user ports need netdev"
+    elif not isinstance(datapath, str) or not datapath:
+        # os-vif would take it for "system", and change the bridge's datapath to that.
+        return f"ovs: vif_details has datapath_type {datapath!r}; os-vif must be told which"
+    if not isinstance(bridge, str) or why_not_ifname(bridge):
+        return f"{vif_type}: vif_details has bridge_name {bridge!r}, which is no name of a bridge"
+    return None
+
+
+def kind_of(interface: Interface, host_paths: Iterable[str], mount_point: SocketDir) -> PortKind:
+    """What to make of a Neutron port on this node.
+
+    A pod that does not mount the node's directory of sockets has no use for one: its port is a pair in the same bridge.
+
+    Args:
+        interface: Neutron's facts.
+        host_paths: what the pod mounts from the host.
+        mount_point: the node's own [vhostuser] mount_point.
+
+    Raises:
+        Refused: it cannot be plugged.
+    """
+    _refuse_unpluggable(interface)
+    if interface.vif_type == "ovs":
+        return PortKind.HYBRID if interface.vif_details.get("ovs_hybrid_plug") is True else PortKind.VETH
+    mounted = _plain(mount_point) in {_plain(path) for path in host_paths}
+    return PortKind.VHOST_USER if mounted else PortKind.VETH
+
+
+def _plain(path: str) -> tuple[str, ...]:
+    # /var/run is a link to /run wherever there is systemd; Kubernetes refuses ".." in a hostPath.
+    parts = tuple(part for part in path.split("/") if part not in {"", "."})
+    return parts[1:] if parts[:2] == ("var", "run") else parts
+
+
+def neutron_to_osvif_vif_ovs(
+    interface: Interface, mount_point: SocketDir, ovs_vhu_path: SocketDir, queues: int = 1
+) -> Vif:
+    """The vhost-user port that Neutron's facts ask for; Kuryr's function of that name.
+
+    The paths are this node's: Neutron's `vhostuser_socket` names one of the agent's, which pods do not see.  The VLAN is the
+    agent's business.
+
+    Args:
+        interface: Neutron's facts, of vif_type vhostuser.
+        mount_point: where the pod finds its socket.
+        ovs_vhu_path: where OVS makes one.
+        queues: queue pairs that the application is told of; Neutron knows nothing of them.
+
+    Raises:
+        Refused: it is no vhost-user port, or a fact is missing or cannot be.
+    """
+    _refuse_unpluggable(interface)
+    details = interface.vif_details
+    name = names.vif_name(interface.port_id)
+    if interface.vif_type != "vhostuser":
+        raise Refused(f"{_subject(interface)} is no vhost-user port but {interface.vif_type}", "plug it as a pair")
+    if not re.fullmatch(names.VIF_NAME, name):
+        raise Refused(f"{_subject(interface)}: {interface.port_id!r} is no UUID of a port", _CONTROLLER)
+    if reason := why_not_mac(interface.mac):
+        raise Refused(f"{_subject(interface)}: MAC {interface.mac!r} {reason}", _CONTROLLER)
+    if not MTU_MIN <= interface.mtu <= MTU_MAX:
+        raise Refused(
+            f"{_subject(interface)}: the network's MTU is {interface.mtu}, DPDK takes {MTU_MIN} to {MTU_MAX}",
+            "set the mtu of the Neutron network",
+        )
+    return Vif(
+        port_id=interface.port_id,
+        name=name,
+        mac=interface.mac.lower(),
+        mtu=interface.mtu,
+        bridge=details["bridge_name"],
+        listener=_MODES[details["vhostuser_mode"]],
+        socket=names.socket_path(mount_point, name),
+        ovs_socket=names.socket_path(ovs_vhu_path, name),
+        queues=queues,
+    )
+
+
+_CONTROLLER = "the controller writes it as Neutron says: look at the PodVif's status"
+
+
+def _subject(interface: Interface) -> str:
+    return f"interface {interface.name}, Neutron port {interface.port_id or '(none)'}"
+
+
+def _refuse_unpluggable(interface: Interface) -> None:
+    if reason := why_not_pluggable(interface.vif_type, interface.vif_details):
+        raise Refused(
+            f"{_subject(interface)}: {reason}",
+            "`openstack port show` has the binding; the agent on the node decides it (datapath_type, vnic_type)",
+        )

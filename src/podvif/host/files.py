@@ -226,20 +226,19 @@ def look_at_socket(path: str, namespaces: Iterable[str | None]) -> SocketFile:
 
 
 def remove_dead_socket(path: str, namespaces: Iterable[str | None]) -> None:
-    """Remove a socket that nobody is bound to, or what lies in its place.
+    """Remove a socket that nobody is bound to, or what lies in its place; what turns out to live stays.
 
     Looked at twice: between the making of the file and the kernel's note of who is bound to it lies a moment of bind(2).
 
     Raises:
-        Retry: somebody is bound to it now, or an I/O error.
+        Retry: an I/O error.
+        Refused: a directory lies there.
     """
     before = _inode(path)
     looks = {look_at_socket(path, namespaces), look_at_socket(path, namespaces)}
     now = _inode(path)
-    if now is None:
+    if now is None or now != before or SocketFile.BOUND in looks:
         return
-    if SocketFile.BOUND in looks or now != before:
-        raise Retry(f"somebody has just begun to listen on {path}")
     directory, _, name = path.rpartition("/")
     if SocketFile.DIRECTORY in looks:
         remove(directory, [name])  # refuses it, with its name
@@ -254,8 +253,6 @@ def remove_dead_socket(path: str, namespaces: Iterable[str | None]) -> None:
             pass  # another listens there by now, and this one has lost its name to it as in any bind after an unlink
         except OSError as error:
             raise io_error(error, f"{path}, in use, cannot be put back from {aside}") from error
-        remove(directory, [aside])
-        raise Retry(f"somebody has just begun to listen on {path}")
     remove(directory, [aside])
 
 

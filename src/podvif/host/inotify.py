@@ -5,7 +5,7 @@ loss of the directory itself, are events like any other: look again.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from asyncinotify import Inotify, Mask
@@ -15,6 +15,18 @@ from podvif.errors import Refused
 
 _SETTLE = (0.001, 0.01, 0.1)
 """Seconds: bind(2) makes the file, and with it the event, a moment before the kernel lists who is bound to it."""
+
+
+_CHANGES = (
+    Mask.CREATE
+    | Mask.MOVED_TO
+    | Mask.MOVED_FROM
+    | Mask.DELETE
+    | Mask.CLOSE_WRITE
+    | Mask.ONLYDIR
+    | Mask.DELETE_SELF
+    | Mask.MOVE_SELF
+)
 
 
 async def until(path: str, ready: Callable[[], bool]) -> None:
@@ -42,30 +54,20 @@ async def until(path: str, ready: Callable[[], bool]) -> None:
                 await asyncio.sleep(pause)
 
 
-async def changes(directories: Iterable[str]) -> AsyncIterator[str | None]:
-    """The names that come, go and are written to in the directories, for ever; None when anything may have changed.
+async def changes(directory: str) -> AsyncIterator[str | None]:
+    """The names that come, go and are written to in the directory; None when anything may have changed.
 
-    The first is None, after the watches stand.  A directory that is missing is not watched; after the loss of one the
-    iterator ends, and the caller begins again when it likes.
+    The first is None, after the watch stands.  When the directory is missing, or another lies at its path, the iterator
+    ends, and the caller begins again when it likes.
     """
     with Inotify() as inotify:
-        for directory in directories:
-            try:
-                inotify.add_watch(
-                    Path(directory),
-                    Mask.CREATE
-                    | Mask.MOVED_TO
-                    | Mask.MOVED_FROM
-                    | Mask.DELETE
-                    | Mask.CLOSE_WRITE
-                    | Mask.ONLYDIR
-                    | Mask.DELETE_SELF,
-                )
-            except OSError:
-                continue
+        try:
+            inotify.add_watch(Path(directory), _CHANGES)
+        except OSError:
+            return
         yield None
         async for event in inotify:
-            if event.mask & (Mask.IGNORED | Mask.DELETE_SELF):
+            if event.mask & (Mask.IGNORED | Mask.DELETE_SELF | Mask.MOVE_SELF):
                 yield None
                 return
             yield None if event.mask & Mask.Q_OVERFLOW or event.name is None else str(event.name)

@@ -171,6 +171,17 @@ def pid_file(path: str) -> PidFile | None:
     return PidFile(path, alive, pid if alive and pid > 0 else None)
 
 
+def vswitchd(rundirs: Iterable[str]) -> PidFile | None:
+    """ovs-vswitchd's pid file, sought in `rundirs`: the first whose daemon lives, else the first of a dead one, else None."""
+    dead = None
+    for directory in rundirs:
+        found = pid_file(f"{directory}/ovs-vswitchd.pid")
+        if found is not None and found.alive:
+            return found
+        dead = dead or found
+    return dead
+
+
 def why_not_reachable(who: Identity, directory: str) -> str | None:
     """The first directory on the way to and including `directory` that `who` may not enter, or None."""
     for path in (*reversed(Path(directory).parents), Path(directory)):

@@ -384,10 +384,7 @@ def _life(path: str, settings: Settings) -> str:
 
 def pid_file(settings: Settings) -> PidFile | None:
     """The pid file of ovs-vswitchd, None when it is not to be seen."""
-    for directory in rundirs(settings):
-        if found := machine.pid_file(f"{directory}/ovs-vswitchd.pid"):
-            return found
-    return None
+    return machine.vswitchd(rundirs(settings))
 
 
 def _processors(mask: str) -> set[int]:
@@ -399,10 +396,10 @@ def _numbers(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(numbers)))
 
 
-def few(items: Sequence[str], mark: str = ", ") -> str:
+def few(items: Sequence[str], mark: str = ", ", shown: int = _SHOWN) -> str:
     """The first few of the items, and how many more there are."""
-    more = len(items) - _SHOWN
-    return mark.join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(items) - shown
+    return mark.join(items[:shown]) + (f"{mark.rstrip()} and {more} more" if more > 0 else "")
 
 
 def listed(directory: str) -> list[str]:

@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol
 
+import msgspec
+
 from podvif.core.attach import Fail, Step, Want, next_step
 from podvif.errors import Bug, Retry
 from podvif.model import Seen
@@ -32,6 +34,20 @@ class World(Protocol):
 
     def wait(self, want: Want, step: Step, seen: Seen) -> Coroutine[Any, Any, None]:
         """Return when the fact that `step` waits for may have changed since `seen`."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a walk ended.
+
+    Attributes:
+        steps: what was done on it.
+        seen: the facts as they were seen last.
+        waits_for: the wait that it ended at, since the caller hears of the event himself; None at the goal.
+    """
+
+    steps: list[Step]
+    seen: Seen
+    waits_for: Step | None = None
 
 
 class SupersededError(Exception):
@@ -69,9 +85,9 @@ async def converge(
     seconds: float,
     wanted: Callable[[], bool],
     unwanted: asyncio.Event | None = None,
-    not_waiting_for: frozenset[Step] = frozenset(),
-) -> list[Step]:
-    """Do what is missing until nothing is; returns the steps taken.
+    waiting: bool = True,
+) -> Outcome:
+    """Do what is missing until nothing is.
 
     Args:
         want: the goal.
@@ -80,7 +96,7 @@ async def converge(
         seconds: how long it may wait in all.
         wanted: whether the goal still is one; asked under the lock before each step.
         unwanted: set when it may be none any more; ends a wait.
-        not_waiting_for: waits that end the walk at once, since the caller hears of the event himself.
+        waiting: whether to wait at all; else a wait ends the walk.
 
     Raises:
         SupersededError: it is not.
@@ -97,17 +113,17 @@ async def converge(
             seen = world.observe(want)
             step = next_step(want, seen)
             if step is None:
-                return taken
+                return Outcome(taken, seen)
             if isinstance(step, Fail):
                 raise step.error
             if step not in WAITS:
                 taken.append(step)
                 await world.do(want, step, seen)
                 continue
+        if not waiting:
+            return Outcome(taken, seen, step)
         if not taken or taken[-1] is not step:  # waking up for something else and waiting on is no new step
             taken.append(step)
-        if step in not_waiting_for:
-            raise _too_late(want, step, 0)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await _either(world.wait(want, step, seen), unwanted)
@@ -137,6 +153,4 @@ def _too_late(want: Want, step: Step, seconds: float) -> Retry:
         Step.AWAIT_REMOVAL: f"ovs-vswitchd has not caught up with OVSDB, so OVS port {want.vif.name} could not be made",
         Step.AWAIT_SOCKET: f"ovs-vswitchd has not made the socket {want.vif.ovs_socket}",
     }[step]
-    return Retry(
-        f"{what} within {seconds:g} s" if seconds else f"{what} yet", "look whether ovs-vswitchd runs, and at its log"
-    )
+    return Retry(f"{what} within {seconds:g} s", "look whether ovs-vswitchd runs, and at its log")

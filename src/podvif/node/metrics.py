@@ -32,6 +32,9 @@ from podvif.settings import Settings
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 180)
 """Seconds: from a STATUS that only looks, to an ADD that waits for vswitchd until add_timeout."""
 
+CAUSES = ("start", "OVSDB", "OVS port", "socket", "pod file", "files", "application", "resync", "retry")
+"""The events that recovery knows (`podvif.node.recover`); another one is counted just as well."""
+
 _RESULTS = ("ok", "retry", "refused", "bug")
 _OTHER = "other"
 
@@ -66,7 +69,7 @@ RECOVERIES = Family(
     "podvif_recoveries_total",
     "counter",
     "Attachments that were mended after an event.",
-    {"cause": "the event: OVSDB, OVS port, socket, pod file, files, application, resync, retry"},
+    {"cause": ", ".join(CAUSES)},
 )
 SWEPT = Family("podvif_swept_total", "counter", "Attachments, ports and files without an owner that were removed.")
 STEPS_FAILED = Family(
@@ -122,12 +125,14 @@ class Metrics(Collector):
         self.registry = registry
         self.ready = False
         self._owners: tuple[Journal, Switch, Seer] | None = None
-        self._recoveries: Counter[str] = Counter()
-        self._failed: Counter[tuple[str, ...]] = Counter()
+        # What can be known beforehand is there from the start, so that the first event is an increase and not a new series.
+        self._recoveries = Counter(dict.fromkeys(CAUSES, 0))
+        self._failed: Counter[tuple[str, ...]] = Counter(
+            {(step.value, result): 0 for step in Step for result in ("retry", "refused")}
+        )
         self._verbs = Histogram(VERBS.name, VERBS.help, tuple(VERBS.labels), buckets=BUCKETS, registry=registry)
         for command in Command:
-            # From the start, so that the first failure is an increase and not a new series.
-            for result in _RESULTS if command in {Command.ADD, Command.DEL} else ("ok",):
+            for result in _RESULTS if command in {Command.ADD, Command.DEL} else ("ok", "bug"):
                 self._verbs.labels(command.value, result)
         self._names = {command.value for command in Command}
 

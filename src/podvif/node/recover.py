@@ -2,22 +2,25 @@
 
 Law: an event says which attachment to look at and nothing about what to do; looking once more than needed is harmless, so
 events are gathered, and a quiet round over everything catches what an event has missed.  One worker for each attachment, so
-that nobody overtakes himself.
+that nobody overtakes himself.  Nothing here waits for vswitchd: what it does is an event too.  Where no event can be had (a
+process that holds a socket ends, a vswitchd that does not come round) the attachment is looked at again after a while.
 """
 
 import asyncio
+import enum
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from podvif.core import attach
-from podvif.core.attach import Link, Step
+from podvif.core.attach import Link, Mend, Step
 from podvif.errors import PodvifError
-from podvif.host import inotify, netns
-from podvif.model import Attachment, Entry, Goal, Listener, SeenPort
+from podvif.host import inotify, netns, process
+from podvif.model import Attachment, Entry, Goal, Listener, Seen, SeenPort, SocketFile
 from podvif.node.converge import SupersededError
 from podvif.node.journal import Journal
 from podvif.node.sweep import Sweep
@@ -27,16 +30,38 @@ from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.settings import Settings
 
 _LOG = logging.getLogger(__name__)
-_SECONDS = 10.0
-"""How long one look may wait for vswitchd to take a port; then it is a failure, and tried again later."""
 
 _PAUSE = 0.02
 """Seconds between two looks at one attachment: a pod that deletes its files in a loop gets no more of the daemon."""
 
-_LOOK_AGAIN = (0.05, 0.25, 1.0, 3.0)
-"""Seconds after OVS has lost an application: the kernel may still be closing its sockets, and tells nobody when it has."""
+_MISSING = 1.0
+"""Seconds until a directory, or a vswitchd, that is not there is looked for again."""
 
-_RETRY_MAX = 30.0
+
+class Why(enum.Enum):
+    """Why an attachment is looked at again without an event: seconds until the first time, and at most between two."""
+
+    FAILED = (1.0, 30.0)
+    """A look has ended with an error."""
+    WAITING = (5.0, 30.0)
+    """Vswitchd has to do something, and says so when it has."""
+    UNCONNECTED = (0.05, 1.0)
+    """An application listens and Open vSwitch is not connected: if it dies now nobody hears of it."""
+
+
+@dataclass
+class _Again:
+    """The next look without an event; each takes twice the time of the one before.
+
+    Attributes:
+        why: as above.
+        delay: seconds that it was or is away.
+        timer: None when it has rung, and the look it rang for has not been taken.
+    """
+
+    why: Why
+    delay: float
+    timer: asyncio.TimerHandle | None = None
 
 
 class LinkState(msgspec.Struct, frozen=True):
@@ -71,12 +96,13 @@ class Recovery:
         self._driver = driver
         self._switch = switch
         self._settings = settings
-        self._sweep = Sweep(journal, verbs, switch, settings)
+        self._sweep = Sweep(journal, switch, driver, settings)
         self._pending: dict[Attachment, str] = {}
         self._workers: dict[Attachment, asyncio.Task[None]] = {}
-        self._failing: dict[Attachment, tuple[str, float]] = {}
+        self._again: dict[Attachment, _Again] = {}
+        self._said: dict[Attachment, str] = {}
+        self._in_the_way = ""
         self._links: dict[Attachment, LinkState] = {}
-        self._up: set[str] = set()
         self._observers: list[Callable[[str, list[Step]], None]] = []
         for entry in journal.all():
             if entry.goal is Goal.ATTACHING:
@@ -99,52 +125,71 @@ class Recovery:
         """Watch and look again, until cancelled."""
         self._switch.on_connect(lambda: self.touch_all("OVSDB"))
         self._switch.on_ports(self._ports_changed)
-        self._up = {name for name, port in self._switch.ports().items() if port.link_up}
+        self._verbs.on_failure(lambda attachment: self.touch(attachment, "a verb failed"))
         self.touch_all("start")
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch())
+            for directory in {self._settings.mount_point, self._settings.ovs_vhu_path}:
+                tasks.create_task(self._watch(directory))
+            tasks.create_task(self._vswitchd())
             tasks.create_task(self._rounds())
 
     # -- events --------------------------------------------------------------------------------------------------------
 
-    async def _watch(self) -> None:
-        directories = (self._settings.mount_point, self._settings.ovs_vhu_path)
+    async def _watch(self, directory: str) -> None:
         while True:
-            async for name in inotify.changes(directories):
+            async for name in inotify.changes(directory):
                 if name is None:
                     self.touch_all("files")
                 else:
                     self._file_changed(name)
-            await asyncio.sleep(1)  # a directory was lost; whoever removed it may be about to make it again
+            await asyncio.sleep(_MISSING)
+
+    async def _vswitchd(self) -> None:
+        """Hear of vswitchd's end: what it leaves where the next one binds has to go before that one starts."""
+        while True:
+            found = self._driver.vswitchd()
+            pid = found.pid if found else None
+            if pid is not None:
+                await process.ended(pid)
+                found = self._driver.vswitchd()
+            if not (found and found.alive):
+                self._clear_the_way()
+            if pid is not None:
+                self.touch_all("vswitchd ended")
+            await asyncio.sleep(_MISSING)
+
+    def _clear_the_way(self) -> None:
+        trouble = ""
+        try:
+            self._driver.clear_the_way()
+        except PodvifError as error:
+            trouble = error.message
+        if trouble and trouble != self._in_the_way:
+            _LOG.warning("what the last vswitchd left is in the way of the next: %s", trouble)
+        self._in_the_way = trouble
 
     async def _rounds(self) -> None:
         while True:
             await asyncio.sleep(self._settings.resync_interval)
-            await self._sweep.run()
-            self.touch_all(
-                "resync"
-            )  # without waiting: a pod that keeps its worker busy must not hold up the next round
+            for entry in self._sweep.without_owner():
+                self._verbs.leave(entry)
+                self.touch(entry.attachment, "sweep")
+            self._sweep.remove_files()
+            # Without waiting: a pod that keeps its worker busy must not hold up the next round.
+            self.touch_all("resync")
             self._forget_removed()
 
     def _forget_removed(self) -> None:
         """Drop what was noted of attachments that a DEL has removed since: nobody tells us of that."""
         self._links = self.links()
-        self._failing = {key: value for key, value in self._failing.items() if self._journal.get(key)}
-        self._up = {name for name in self._up if self._journal.by_port(name)}
+        self._said = {attachment: said for attachment, said in self._said.items() if self._journal.get(attachment)}
+        for attachment in [attachment for attachment in self._again if not self._journal.get(attachment)]:
+            self._rest(attachment)
 
     def _ports_changed(self, names: Iterable[str]) -> None:
         for name in names:
-            entry = self._journal.by_port(name)
-            if entry is None:
-                continue
-            self.touch(entry.attachment, "OVS port")
-            port = self._switch.port(name)
-            if port is not None and port.link_up:
-                self._up.add(name)
-            elif name in self._up:
-                self._up.discard(name)
-                for delay in _LOOK_AGAIN if entry.vif.listener is Listener.APPLICATION else ():
-                    asyncio.get_running_loop().call_later(delay, self.touch, entry.attachment, "application")
+            if entry := self._journal.by_port(name):
+                self.touch(entry.attachment, "OVS port")
 
     def _file_changed(self, name: str) -> None:
         if name.startswith("."):
@@ -176,44 +221,87 @@ class Recovery:
             return
         self._pending.setdefault(attachment, cause)
         if attachment not in self._workers:
-            self._workers[attachment] = asyncio.ensure_future(self._work(attachment))
+            worker = self._workers[attachment] = asyncio.ensure_future(self._work(attachment))
+            worker.add_done_callback(_say_unforeseen)
 
     async def _work(self, attachment: Attachment) -> None:
         try:
             while cause := self._pending.pop(attachment, None):
-                await self._converge(attachment, cause)
+                await self._look(attachment, cause)
                 await asyncio.sleep(_PAUSE)
         finally:
             del self._workers[attachment]
 
-    async def _converge(self, attachment: Attachment, cause: str) -> None:
+    async def _look(self, attachment: Attachment, cause: str) -> None:
         entry = self._journal.get(attachment)
         if entry is None or entry.goal is Goal.ATTACHING or self._verbs.busy(attachment):
             return
         try:
             if entry.goal is Goal.LEAVING:
-                steps = await self._verbs.absent(entry)
+                self._recovered(entry, cause, await self._verbs.absent(entry))
+                self._done(attachment)
             else:
-                steps = await self._verbs.attached(entry, _SECONDS, mend=True)
+                outcome = await self._verbs.attached(entry, mend=self._mend(attachment))
+                self._recovered(entry, cause, outcome.steps)
+                self._see(entry, outcome.seen)
+                if outcome.waits_for:
+                    self._look_again(attachment, Why.WAITING)
+                elif _unconnected(entry, outcome.seen):
+                    self._look_again(attachment, Why.UNCONNECTED)
+                else:
+                    self._done(attachment)
         except SupersededError:
             return
         except PodvifError as error:
             self._failed(entry, error)
+
+    def _mend(self, attachment: Attachment) -> Mend:
+        again = self._again.get(attachment)
+        patient = again is not None and again.timer is None and again.why is not Why.UNCONNECTED
+        vswitchd = self._driver.vswitchd() if patient else None
+        return Mend.ANYTHING if vswitchd and vswitchd.alive else Mend.CERTAIN
+
+    def _look_again(self, attachment: Attachment, why: Why) -> None:
+        again = self._again.get(attachment)
+        first, most = why.value
+        if again is None or again.why is not why:
+            self._rest(attachment)
+            again = self._again[attachment] = _Again(why, first)
+        elif again.timer is None:
+            again.delay = min(most, 2 * again.delay)
         else:
-            self._succeeded(entry, cause, steps)
-        if self._journal.get(attachment) is not None:
-            self._see_link(entry)
+            return  # an event has come between
+        again.timer = asyncio.get_running_loop().call_later(again.delay, self._ring, attachment)
+
+    def _ring(self, attachment: Attachment) -> None:
+        if again := self._again.get(attachment):
+            again.timer = None
+            self.touch(attachment, "retry")
+
+    def _rest(self, attachment: Attachment) -> None:
+        again = self._again.pop(attachment, None)
+        if again and again.timer:
+            again.timer.cancel()
+
+    def _done(self, attachment: Attachment) -> None:
+        self._rest(attachment)
+        self._said.pop(attachment, None)
 
     def _failed(self, entry: Entry, error: PodvifError) -> None:
-        reason, delay = self._failing.get(entry.attachment, ("", 0.5))
-        delay = min(_RETRY_MAX, delay * 2)
-        self._failing[entry.attachment] = (error.message, delay)
-        if error.message != reason:  # said once, not at every try
-            _LOG.warning("%s is not as it should be: %s", entry.attachment, error.message)
-        asyncio.get_running_loop().call_later(delay, self.touch, entry.attachment, "retry")
+        attachment = entry.attachment
+        if error.message != self._said.get(attachment):  # said once, not at every try
+            self._said[attachment] = error.message
+            _LOG.warning("%s is not as it should be: %s", attachment, error.message)
+        self._look_again(attachment, Why.FAILED)
+        if entry.goal is not Goal.ATTACHED:
+            self._links.pop(attachment, None)
+            return
+        try:
+            self._see(entry, self._driver.observe(want_attached(entry)))
+        except PodvifError:
+            return  # that, too, is what the next look will say
 
-    def _succeeded(self, entry: Entry, cause: str, steps: list[Step]) -> None:
-        self._failing.pop(entry.attachment, None)
+    def _recovered(self, entry: Entry, cause: str, steps: list[Step]) -> None:
         if not steps:
             return
         _LOG.info(
@@ -230,14 +318,22 @@ class Recovery:
         for tell in self._observers:
             tell(cause, steps)
 
-    def _see_link(self, entry: Entry) -> None:
-        if entry.goal is not Goal.ATTACHED:
-            self._links.pop(entry.attachment, None)
-            return
-        want = want_attached(entry)
-        state = attach.link(want, self._driver.observe(want))
+    def _see(self, entry: Entry, seen: Seen) -> None:
+        state = attach.link(want_attached(entry), seen)
         if state is not Link.CONNECTED and not netns.is_still(entry.netns, entry.netns_inode):
             state = Link.GONE
         before = self._links.get(entry.attachment)
         if before is None or before.link is not state:
             self._links[entry.attachment] = LinkState(state, time.time())
+
+
+def _say_unforeseen(worker: asyncio.Task[None]) -> None:
+    """A worker that dies of what nobody has foreseen is a bug, and the attachment's next event gets another worker."""
+    if not worker.cancelled() and (error := worker.exception()):
+        _LOG.error("unforeseen, in recovery", exc_info=error)
+
+
+def _unconnected(entry: Entry, seen: Seen) -> bool:
+    """Whether an application is bound to its socket and Open vSwitch has no connection that would tell of its end."""
+    connected = seen.port is not None and seen.port.status.get("status") == "connected"
+    return entry.vif.listener is Listener.APPLICATION and seen.pod_socket is SocketFile.BOUND and not connected

@@ -117,11 +117,16 @@ class Server:
         except ConnectionError:
             _LOG.info("a client went away before its answer")
         except asyncio.CancelledError:
-            _LOG.info("a client had not sent its request when the daemon was stopped")
+            _LOG.info("a client had not sent its request, or not read its answer, when the daemon was stopped")
+            writer.transport.abort()
         finally:
             writer.close()
-            with contextlib.suppress(ConnectionError):
+            try:
                 await writer.wait_closed()
+            except ConnectionError:
+                pass
+            except asyncio.CancelledError:
+                writer.transport.abort()
 
     def _track(self, task: asyncio.Task[Any] | None) -> None:
         if task is not None:

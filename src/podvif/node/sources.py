@@ -89,6 +89,17 @@ class Standalone:
         )
 
 
+def source_of(settings: Settings) -> Standalone:
+    """The source that [node] source names.
+
+    Raises:
+        Refused: there is none of that name.
+    """
+    if settings.source != "standalone":
+        raise Refused(f"[node] source = {settings.source} is not in this version", "set [node] source = standalone")
+    return Standalone(settings)
+
+
 def _for_ipam(config: dict[str, object]) -> dict[str, object]:
     """The configuration as the plugin gets it now and later: without the result of a call that is over."""
     return {key: value for key, value in config.items() if key != "prevResult"}

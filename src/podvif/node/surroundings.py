@@ -21,6 +21,9 @@ from podvif.settings import Settings
 CNI_DIRECTORY = "/etc/cni/net.d"
 PLUGIN = "podvif-cni"
 
+_SENTENCES = 2
+"""How many broken attachments a line describes: each is a sentence with a path in it, and podvif status has them all."""
+
 _GIB, _MIB = 1 << 20, 1 << 10  # in KiB, as the kernel says a hugepage's size
 
 
@@ -247,7 +250,7 @@ def attachments(status: Mapping[str, Any]) -> Check:
         return Check(
             name,
             State.WARNING,
-            f"{len(wrong)} of {len(items)} are not as they should be: {few(wrong, '; ')}",
+            f"{len(wrong)} of {len(items)} are not as they should be: {few(wrong, '; ', _SENTENCES)}",
             "podvif mends them when it can: look again with podvif status --watch, and at the daemon's log",
         )
     if leaving:

@@ -18,7 +18,6 @@ from podvif.errors import PodvifError
 from podvif.host import files, netns
 from podvif.model import Attachment, Entry, Goal, SeenPort, SocketFile
 from podvif.node.journal import Journal
-from podvif.node.verbs import Verbs
 from podvif.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -38,34 +37,35 @@ class Switch(Protocol):
         """All OVS ports by name."""
 
 
+class Sockets(Protocol):
+    """What the sweep needs to know of vswitchd (`podvif.node.vhostuser.VIFVHostUserDriver`)."""
+
+    def switch_netns(self) -> str | None:
+        """Path of the network namespace that vswitchd listens in, None for our own."""
+
+
 class Sweep:
     """One pass over attachments, ports and files at a time."""
 
-    def __init__(self, journal: Journal, verbs: Verbs, switch: Switch, settings: Settings) -> None:
+    def __init__(self, journal: Journal, switch: Switch, sockets: Sockets, settings: Settings) -> None:
         """Take the parts."""
         self._journal = journal
-        self._verbs = verbs
         self._switch = switch
+        self._sockets = sockets
         self._settings = settings
         self._missing: dict[Attachment, float] = {}
         self.swept = 0
 
-    async def run(self) -> None:
-        """Remove what has been without an owner for longer than the grace; what fails is said and tried again."""
+    def without_owner(self) -> list[Entry]:
+        """The attachments that have had no owner for longer than the grace: the caller has them leave."""
         now = time.monotonic()
         gone = [*self._without_sandbox(), *self._without_journal()]
         self._missing = {entry.attachment: self._missing.get(entry.attachment, now) for entry in gone}
-        for entry in gone:
-            if now - self._missing[entry.attachment] < self._settings.sweep_grace:
-                continue
-            try:
-                await self._verbs.absent(entry)
-            except PodvifError as error:
-                _LOG.warning("%s has no owner and could not be removed: %s", entry.attachment, error.message)
-            else:
-                self.swept += 1
-                _LOG.info("%s had no owner and is removed", entry.attachment)
-        self._sweep_files()
+        due = [entry for entry in gone if now - self._missing[entry.attachment] >= self._settings.sweep_grace]
+        for entry in due:
+            self.swept += 1
+            _LOG.info("%s has no owner any more, and leaves", entry.attachment)
+        return due
 
     def _without_sandbox(self) -> list[Entry]:
         return [
@@ -85,28 +85,30 @@ class Sweep:
                 found.append(Entry(attachment, "", Goal.LEAVING, vif))
         return found
 
-    def _sweep_files(self) -> None:
+    def remove_files(self) -> None:
+        """Remove the files and sockets that have had no owner for longer than the grace; a failure is said."""
         if self._switch.trouble():
             return  # without OVSDB nobody knows whose a socket is
-        directory = self._settings.mount_point
-        try:
-            listed = sorted(os.listdir(directory))  # noqa: PTH208
-        except OSError:
-            return
-        sandboxes = {entry.attachment.container_id for entry in self._journal.all()}
-        ports = self._switch.ports().values()
-        used = {port.vhost_server_path for port in ports} | {f"{directory}/{port.name}" for port in ports}
-        leftover = [name for name in listed if self._is_leftover(directory, name, sandboxes, used)]
-        for name in leftover:
+        for directory in {self._settings.mount_point, self._settings.ovs_vhu_path}:
             try:
-                files.remove(directory, [name])
-            except PodvifError as error:
-                _LOG.warning("%s/%s has no owner and could not be removed: %s", directory, name, error.message)
-            else:
-                self.swept += 1
-                _LOG.info("%s/%s had no owner and is removed", directory, name)
+                listed = sorted(os.listdir(directory))  # noqa: PTH208
+            except OSError:
+                continue  # a missing directory is said elsewhere, and has nothing in it
+            for name in listed:
+                self._remove_leftover(directory, name)
 
-    def _is_leftover(self, directory: str, name: str, sandboxes: set[str], used: set[str | None]) -> bool:
+    def _remove_leftover(self, directory: str, name: str) -> None:
+        try:
+            if not self._is_leftover(directory, name):
+                return
+            files.remove(directory, [name])
+        except PodvifError as error:
+            _LOG.warning("%s/%s has no owner and could not be removed: %s", directory, name, error.message)
+        else:
+            self.swept += 1
+            _LOG.info("%s/%s had no owner and is removed", directory, name)
+
+    def _is_leftover(self, directory: str, name: str) -> bool:
         path = f"{directory}/{name}"
         try:
             age = time.time() - os.lstat(path).st_ctime
@@ -114,14 +116,24 @@ class Sweep:
             return False
         if age < self._settings.sweep_grace:
             return False
-        if found := _FILE.fullmatch(name):
-            container_id, ifname, temporary = found.groups()
-            if temporary or not ifname:
-                return container_id not in sandboxes
-            return self._journal.get(Attachment(container_id, ifname)) is None
-        if _SOCKET.fullmatch(name) is None or self._journal.by_port(name):
+        if _SOCKET.fullmatch(name):
+            return self._is_dead_socket(path, name)
+        if directory != self._settings.mount_point or not (found := _FILE.fullmatch(name)):
             return False
-        return path not in used and files.look_at_socket(path, [None]) is SocketFile.DEAD
+        container_id, ifname, temporary = found.groups()
+        if temporary or not ifname:
+            return all(entry.attachment.container_id != container_id for entry in self._journal.all())
+        return self._journal.get(Attachment(container_id, ifname)) is None
+
+    def _is_dead_socket(self, path: str, name: str) -> bool:
+        ports = self._switch.ports()
+        if (
+            name in ports
+            or self._journal.by_port(name)
+            or any(port.vhost_server_path == path for port in ports.values())
+        ):
+            return False
+        return files.look_at_socket(path, [None, self._sockets.switch_netns()]) is SocketFile.DEAD
 
 
 def _owner(port: SeenPort) -> Attachment | None:

@@ -16,15 +16,15 @@ import msgspec
 
 from podvif import errors
 from podvif.core import attach, cni
-from podvif.core.attach import Step, Want
+from podvif.core.attach import Mend, Step, Want
 from podvif.core.cni import Command, Request
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.ipam.delegate import Delegate
 from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall
-from podvif.node.converge import Locks, SupersededError, converge
+from podvif.node.converge import Locks, Outcome, SupersededError, converge
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
-from podvif.node.sources import Standalone, same_intent
+from podvif.node.sources import same_intent, source_of
 from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.settings import Settings
 
@@ -32,9 +32,6 @@ _LOG = logging.getLogger(__name__)
 
 ABSENT_SECONDS = 30.0
 """How long a removal may take in all; nothing in it waits for vswitchd."""
-
-_HEARD_OF = frozenset({Step.AWAIT_SOCKET})
-"""What recovery need not wait for: it watches the directories, with one watch for all attachments."""
 
 _STEPS: contextvars.ContextVar[list[Step] | None] = contextvars.ContextVar("steps", default=None)
 """The steps that the running verb has taken, for its line in the log."""
@@ -57,10 +54,11 @@ class Verbs:
         self._driver = driver
         self._delegate = delegate
         self._readiness = readiness
-        self._source = Standalone(settings)
+        self._source = source_of(settings)
         self._locks = Locks()
         self._unwanted: dict[Attachment, set[asyncio.Event]] = {}
         self._busy: collections.Counter[Attachment] = collections.Counter()
+        self._on_failure: list[Callable[[Attachment], None]] = []
         self._table: dict[Command, Callable[[Request], Awaitable[dict[str, Any] | None]]] = {
             Command.ADD: self._add,
             Command.CHECK: self._check,
@@ -78,25 +76,32 @@ class Verbs:
         """
         taken: list[Step] = []
         _STEPS.set(taken)
+        if request.attachment is None or request.command not in {Command.ADD, Command.DEL}:
+            return await self._table[request.command](request), taken
         with self._busy_with(request.attachment):
             return await self._table[request.command](request), taken
 
     def busy(self, attachment: Attachment) -> bool:
-        """Whether a verb is working on the attachment: then nobody else need look after it."""
+        """Whether an ADD or a DEL is working on the attachment: it looks last at everything, so nobody else need."""
         return self._busy[attachment] > 0
 
+    def on_failure(self, call: Callable[[Attachment], None]) -> None:
+        """Have `call` told of each attachment whose ADD or DEL has failed: what is left is nobody's care then."""
+        self._on_failure.append(call)
+
     @contextlib.contextmanager
-    def _busy_with(self, attachment: Attachment | None) -> Iterator[None]:
-        if attachment is None:
-            yield
-            return
+    def _busy_with(self, attachment: Attachment) -> Iterator[None]:
         self._busy[attachment] += 1
+        failed = True
         try:
             yield
+            failed = False
         finally:
             self._busy[attachment] -= 1
             if not self._busy[attachment]:
                 del self._busy[attachment]
+            for tell in self._on_failure if failed else ():
+                tell(attachment)
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
 
@@ -152,7 +157,7 @@ class Verbs:
         except Retry as error:
             # The intention is written down, and nothing that the pod could see is left: CNI wants a DEL that succeeds.
             # Only a runtime that could do better by trying again is told of the failure.
-            if not self._readiness.switch_trouble():
+            if not self._readiness.switch_trouble() or self._journal.is_behind(entry.attachment):
                 raise
             _LOG.warning("%s is leaving, the rest follows: %s", entry.attachment, error.message)
 
@@ -214,8 +219,8 @@ class Verbs:
 
     # -- the two goals -------------------------------------------------------------------------------------------------
 
-    async def attached(self, entry: Entry, seconds: float, *, mend: bool = False) -> list[Step]:
-        """Converge to attached; returns the steps taken.
+    async def attached(self, entry: Entry, seconds: float = 0.0, mend: Mend = Mend.NOTHING) -> Outcome:
+        """Converge to attached, waiting for vswitchd for `seconds` in all; without any, a wait is where it ends.
 
         Raises:
             SupersededError: the attachment is leaving meanwhile.
@@ -233,21 +238,31 @@ class Verbs:
         waiting = self._unwanted.setdefault(entry.attachment, set())
         waiting.add(unwanted)
         try:
-            return self._noted(
-                await converge(
-                    want,
-                    self._driver,
-                    self._locks,
-                    seconds=seconds,
-                    wanted=wanted,
-                    unwanted=unwanted,
-                    not_waiting_for=_HEARD_OF if mend else frozenset(),
-                )
+            outcome = await converge(
+                want,
+                self._driver,
+                self._locks,
+                seconds=seconds,
+                wanted=wanted,
+                unwanted=unwanted,
+                waiting=seconds > 0,
             )
         finally:
             waiting.discard(unwanted)
             if not waiting:
                 self._unwanted.pop(entry.attachment, None)
+        self._note(outcome.steps)
+        return outcome
+
+    def leave(self, entry: Entry) -> Entry:
+        """Write down that the attachment leaves, and wake up whoever waits for it to be attached."""
+        found = self._journal.get(entry.attachment)
+        leaving = msgspec.structs.replace(found or entry, goal=Goal.LEAVING)
+        if leaving != found or self._journal.is_behind(entry.attachment):
+            self._journal.mark(leaving)
+        for unwanted in self._unwanted.get(entry.attachment, ()):
+            unwanted.set()
+        return leaving
 
     async def absent(self, entry: Entry) -> list[Step]:
         """Write down that the attachment leaves, and converge to absent; returns the steps taken.
@@ -255,10 +270,7 @@ class Verbs:
         Raises:
             PodvifError: something is left; the entry stays *leaving*.
         """
-        leaving = msgspec.structs.replace(self._journal.get(entry.attachment) or entry, goal=Goal.LEAVING)
-        self._journal.mark(leaving)
-        for unwanted in self._unwanted.get(entry.attachment, ()):
-            unwanted.set()
+        leaving = self.leave(entry)
         want = Want(leaving.attachment, Goal.LEAVING, leaving.vif, leaving.pod)
 
         def wanted() -> bool:
@@ -266,16 +278,17 @@ class Verbs:
             return found is None or found.goal is Goal.LEAVING
 
         try:
-            return self._noted(await converge(want, self._driver, self._locks, seconds=ABSENT_SECONDS, wanted=wanted))
+            outcome = await converge(want, self._driver, self._locks, seconds=ABSENT_SECONDS, wanted=wanted)
         except SupersededError:
             _LOG.info("%s is being added again while it leaves", entry.attachment)
             return []
+        self._note(outcome.steps)
+        return outcome.steps
 
-    def _noted(self, steps: list[Step]) -> list[Step]:
+    def _note(self, steps: list[Step]) -> None:
         taken = _STEPS.get()
         if taken is not None:
             taken.extend(steps)
-        return steps
 
 
 def want_attached(entry: Entry) -> Want:

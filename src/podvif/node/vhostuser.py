@@ -7,7 +7,7 @@ deciding what comes next to the table in `podvif.core.attach`.
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ from podvif import names
 from podvif.core import podfiles, translate
 from podvif.core.attach import Step, Want
 from podvif.errors import Bug, Refused
-from podvif.host import files, inotify, netns
+from podvif.host import files, inotify, machine, netns
 from podvif.ipam.delegate import plugin_name
 from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall, Listener, Seen, SeenPort, SocketFile, Vif
 from podvif.node.journal import Journal
@@ -84,7 +84,7 @@ class VIFVHostUserDriver:
         entry = self._journal.get(want.attachment)
         leaving = want.goal is Goal.LEAVING
         # What leaves loses its socket whether it lives or not, so nobody is asked; OVS's own side is asked of OVS alone.
-        pod_side = () if leaving else self._namespaces(want, entry)
+        pod_side = () if leaving else self._namespaces(want.vif.listener, entry)
         expected = self._texts(want)
         ovs_side = leaving or vif.listener is Listener.OVS
         return Seen(
@@ -104,9 +104,7 @@ class VIFVHostUserDriver:
         )
 
     def _ovs_socket(self, vif: Vif) -> SocketFile:
-        if not os.path.lexists(vif.ovs_socket):
-            return SocketFile.ABSENT
-        return files.look_at_socket(vif.ovs_socket, [self._switch_netns()])
+        return files.look_at_socket(vif.ovs_socket, self._namespaces(Listener.OVS, None))
 
     def _texts(self, want: Want) -> dict[str, str]:
         """The files of the sandbox as they should be: with this attachment, or without it when it is leaving."""
@@ -129,24 +127,29 @@ class VIFVHostUserDriver:
             for name in shared
         )
 
-    def _namespaces(self, want: Want, entry: Entry | None) -> list[str | None]:
-        """Where the socket's listener may live: the pod, this host, or wherever vswitchd was started."""
-        if not os.path.lexists(want.vif.socket):
-            return []  # there is nothing to ask about
-        if want.vif.listener is Listener.OVS:
-            return [self._switch_netns()]
-        if entry and entry.netns and netns.is_still(entry.netns, entry.netns_inode):
-            return [entry.netns, None]
-        return [None]
+    def _namespaces(self, listener: Listener, entry: Entry | None) -> Iterator[str | None]:
+        """Where a socket's listener may live: the pod, this host, or wherever vswitchd was started.
 
-    def _switch_netns(self) -> str | None:
-        for rundir in self._ovs_rundirs:
-            pid = files.read_text(rundir, "ovs-vswitchd.pid")
-            if pid and pid.strip().isdigit():
-                path = f"/proc/{pid.strip()}/ns/net"
-                if os.path.exists(path):  # noqa: PTH110
-                    return None if netns.same(path, _OWN_NETNS) else path
-        return None
+        Found out when it is asked for: where no socket lies nobody asks.
+        """
+        if listener is Listener.OVS:
+            yield self.switch_netns()
+            return
+        if entry and entry.netns and netns.is_still(entry.netns, entry.netns_inode):
+            yield entry.netns
+        yield None
+
+    def vswitchd(self) -> machine.PidFile | None:
+        """What the pid file of ovs-vswitchd says; None when there is none."""
+        return machine.vswitchd(self._ovs_rundirs)
+
+    def switch_netns(self) -> str | None:
+        """Path of the namespace that vswitchd was started in; None when it is ours, or nothing is known of it."""
+        found = self.vswitchd()
+        if found is None or found.pid is None:
+            return None
+        path = f"/proc/{found.pid}/ns/net"
+        return path if os.path.exists(path) and not netns.same(path, _OWN_NETNS) else None  # noqa: PTH110
 
     # -- doing ---------------------------------------------------------------------------------------------------------
 
@@ -190,9 +193,24 @@ class VIFVHostUserDriver:
 
     def _remove_stale_socket(self, want: Want) -> None:
         if want.vif.listener is Listener.OVS:
-            files.remove_dead_socket(want.vif.ovs_socket, [self._switch_netns()])
+            files.remove_dead_socket(want.vif.ovs_socket, [self.switch_netns()])
         else:
-            files.remove_dead_socket(want.vif.socket, self._namespaces(want, self._journal.get(want.attachment)))
+            namespaces = list(self._namespaces(want.vif.listener, self._journal.get(want.attachment)))
+            files.remove_dead_socket(want.vif.socket, namespaces)
+
+    def clear_the_way(self) -> None:
+        """Remove what a vswitchd that has ended left where the next one binds; the caller knows that none runs.
+
+        One that finds a file there not only fails to bind: DPDK 22.11 closes a descriptor twice then, which is another
+        port's by that time.  So nobody may be too busy for it, and the table, which is asked under a lock, is not.
+
+        Raises:
+            Retry: an I/O error.
+            Refused: a directory lies there.
+        """
+        for entry in self._journal.all():
+            if entry.vif.listener is Listener.OVS:
+                files.remove_dead_socket(entry.vif.ovs_socket, [self.switch_netns()])
 
     async def wait(self, want: Want, step: Step, seen: Seen) -> None:
         """Return when what `step` waits for may have come."""

@@ -112,11 +112,11 @@ class Switch:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     def on_connect(self, call: Callable[[], None]) -> None:
-        """Have `call` called each time that OVSDB can be asked (again)."""
+        """Have `call` called each time that OVSDB can be asked (again), and when vswitchd has caught up with it then."""
         self._on_connect.append(call)
 
     def on_ports(self, call: Callable[[frozenset[str]], None]) -> None:
-        """Have `call` called with the names of the OVS ports that changed."""
+        """Have `call` called with the names of the OVS ports that changed, or whose removal vswitchd has seen."""
         self._on_ports.append(call)
 
     async def close(self) -> None:
@@ -178,19 +178,19 @@ class Switch:
     def _changed(self, names: frozenset[str] | None) -> None:
         before, self._cur_cfg = self._cur_cfg, self.facts().cur_cfg
         cur = self._cur_cfg
-        woken = set(names or ()) | {name for name, wanted in self._settling.items() if wanted <= cur}
+        woken = (names or frozenset()) | {name for name, wanted in self._settling.items() if wanted <= cur}
         self._settling = {name: wanted for name, wanted in self._settling.items() if wanted > cur}
-        if names is None:
-            woken |= set(self._waiters)
-            if self._replica.connected:
-                self._baseline = self.facts().next_cfg
-                for call in self._on_connect:
-                    call()
-        else:
-            if not names or before < self._baseline:
-                woken |= set(self._waiters)  # the row of the switch itself: rare, and cheap to look at again
-            for tell in self._on_ports if names else ():
-                tell(names)
+        if names is None and self._replica.connected:
+            self._baseline = self.facts().next_cfg
+        caught_up = before < self._baseline <= cur
+        if self._replica.connected and (names is None or caught_up):
+            for call in self._on_connect:
+                call()
+        if woken:
+            for tell in self._on_ports:
+                tell(woken)
+        if not names or caught_up:
+            woken |= set(self._waiters)  # the row of the switch itself: rare, and cheap to look at again
         for name in woken:
             for future in self._waiters.get(name, ()):
                 if not future.done():

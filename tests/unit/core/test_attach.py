@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podvif import errors, names
-from podvif.core.attach import OVS_TYPE, Fail, Step, Want, next_step, why_not_attached, why_not_port
+from podvif.core.attach import OVS_TYPE, Fail, Mend, Step, Want, next_step, why_not_attached, why_not_port
 from podvif.model import Addresses, Goal, Listener, Pod, Seen, SocketFile
 from podvif.node.converge import STEPS_MAX, WAITS
 from tests.fakes.values import ATTACHMENT, BOTH, port_of, vif
@@ -27,8 +27,8 @@ POD = Pod("default", "trex", "uid")
 FOREIGN = {"iface-id": "11111111-2222-3333-4444-555555555555", "attached-mac": "fa:16:3e:00:00:01"}
 
 
-def want(listener: Listener, goal: Goal = Goal.ATTACHED, *, reserve: bool = True) -> Want:
-    return Want(ATTACHMENT, goal, vif(listener, vlan=100), POD, reserve=reserve)
+def want(listener: Listener, goal: Goal = Goal.ATTACHED, *, reserve: bool = True, mend: Mend = Mend.NOTHING) -> Want:
+    return Want(ATTACHMENT, goal, vif(listener, vlan=100), POD, reserve=reserve, mend=mend)
 
 
 def ids(**changes: str) -> dict[str, str]:
@@ -54,6 +54,10 @@ def seen(listener: Listener, **changes: Any) -> Seen:
         "journalled": True,
     }
     return Seen(**facts | changes)
+
+
+NOTHING, CERTAIN, ANYTHING = Mend.NOTHING, Mend.CERTAIN, Mend.ANYTHING
+REMOVE, UNPLUG, AWAIT = Step.REMOVE_STALE_SOCKET, Step.UNPLUG, Step.AWAIT_SOCKET
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,25 @@ ATTACHING = [
     Row({"files_current": False}, Step.WRITE_FILES),
 ]
 
+# What recovery does beyond an ADD: to what stands otherwise as wanted.
+MENDING: list[tuple[dict[str, Any], Listener, dict[Mend, Step | str | None]]] = [
+    # A dead socket lies where the next vswitchd will bind.
+    ({"ovs_socket": DEAD}, OVS, {NOTHING: None, CERTAIN: REMOVE, ANYTHING: REMOVE}),
+    ({"ovs_socket": OTHER}, OVS, {NOTHING: None, CERTAIN: REMOVE, ANYTHING: REMOVE}),
+    # Vswitchd has failed to bind, and why is there to be seen.
+    ({"ovs_socket": DEAD, "port": {"ofport": -1}}, OVS, {NOTHING: "ofport -1", CERTAIN: UNPLUG, ANYTHING: UNPLUG}),
+    # It has failed, and nobody knows why: another try costs nothing.
+    ({"port": {"ofport": -1}}, OVS, {NOTHING: "ofport -1", CERTAIN: "ofport -1", ANYTHING: UNPLUG}),
+    ({"port": {"ofport": -1}}, APPLICATION, {NOTHING: "ofport -1", CERTAIN: "ofport -1", ANYTHING: UNPLUG}),
+    # Somebody has removed the socket that OVS listens on.
+    ({"pod_socket": ABSENT}, OVS, {NOTHING: AWAIT, CERTAIN: UNPLUG, ANYTHING: UNPLUG}),
+    ({"pod_socket": ABSENT}, APPLICATION, {NOTHING: None, CERTAIN: None, ANYTHING: None}),
+    # Vswitchd has ended, or it has lost its listener: the longer nothing comes, the more likely it has.
+    ({"pod_socket": DEAD}, OVS, {NOTHING: AWAIT, CERTAIN: AWAIT, ANYTHING: UNPLUG}),
+    # It has only just been told of the port.
+    ({"pod_socket": ABSENT, "port": {"ofport": None}}, OVS, dict.fromkeys(Mend, Step.AWAIT_PORT)),
+]
+
 # The rows on the way to absent, in order.
 LEAVING = [
     Row({}, Step.REMOVE_FILES),
@@ -142,6 +165,17 @@ GONE: dict[str, Any] = {
 def test_row_to_attached(listener: Listener, row: Row) -> None:
     """Each row on the way to attached decides what the table says."""
     decided(next_step(want(listener), seen(listener, **row.facts)), row.decides)
+
+
+@pytest.mark.parametrize(("facts", "listener", "decides"), MENDING)
+def test_recovery(facts: dict[str, Any], listener: Listener, decides: dict[Mend, Step | str | None]) -> None:
+    """Recovery makes again what nothing else can mend, and with patience what it might; an ADD makes nothing again."""
+    for mend, wanted in decides.items():
+        found = next_step(want(listener, mend=mend), seen(listener, **facts))
+        if wanted is None:
+            assert found is None
+        else:
+            decided(found, wanted)
 
 
 @pytest.mark.parametrize(("listener", "row"), cases(LEAVING))
@@ -375,7 +409,7 @@ def test_every_walk_ends(world: World, goal: Goal, fates: list[str], reserve: bo
         assert why_not_attached(wanted, world.seen) is None
 
 
-ANYTHING: st.SearchStrategy[dict[str, Any]] = st.builds(
+FACTS: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     switch_trouble=st.sampled_from([None, "away"]),
     directory=st.booleans(),
@@ -391,7 +425,7 @@ ANYTHING: st.SearchStrategy[dict[str, Any]] = st.builds(
 )
 
 
-@given(st.sampled_from(BOTH), st.sampled_from(Goal), ANYTHING, st.sampled_from([{}, FOREIGN]))
+@given(st.sampled_from(BOTH), st.sampled_from(Goal), FACTS, st.sampled_from([{}, FOREIGN]))
 @settings(max_examples=300, deadline=None)
 def test_foreign_port(listener: Listener, goal: Goal, facts: dict[str, Any], external_ids: dict[str, str]) -> None:
     """Whatever else holds, an OVS port that is not ours is neither plugged nor unplugged, nor is its socket touched."""

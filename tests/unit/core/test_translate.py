@@ -7,7 +7,8 @@ import pytest
 from podvif import errors, names
 from podvif.core import translate
 from podvif.errors import Refused
-from podvif.model import Address, Addresses, Listener, SocketDir, Vif
+from podvif.model import Address, Addresses, Listener, PortKind, SocketDir, SocketPath, Vif
+from podvif.podvifs import Interface, InterfaceState
 from tests.fakes.values import ATTACHMENT, BOTH, config, request, vif
 
 PODS, OVS = SocketDir("/pods"), SocketDir("/ovs")
@@ -190,3 +191,140 @@ def test_names_alone() -> None:
 
     for field in ("port_id", "name", "socket", "ovs_socket"):
         assert getattr(found, field) == getattr(made, field)
+
+
+# -- what Neutron says -------------------------------------------------------------------------------------------------
+
+PORT = "60f9ed24-422f-4910-9aa2-602b1dfaacde"
+# vif_details as Neutron 29 gave them.
+ML2_OVS = {
+    "port_filter": False, "ovs_hybrid_plug": False, "vhostuser_mode": "server", "vhostuser_ovs_plug": True,
+    "vhostuser_socket": "/run/vhu/vhu60f9ed24-42", "datapath_type": "netdev", "bridge_name": "br-int",
+    "bound_drivers": {"0": "openvswitch"},
+}  # fmt: skip
+ML2_OVS_CLIENT = ML2_OVS | {"vhostuser_mode": "client"}
+ML2_OVN = {
+    "port_filter": False, "vhostuser_mode": "server", "vhostuser_ovs_plug": True, "connectivity": "l2",
+    "vhostuser_socket": "/run/ovs/vhu/vhu60f9ed24-42", "bridge_name": "br-int", "datapath_type": "netdev",
+    "bound_drivers": {"0": "ovn"},
+}  # fmt: skip
+KERNEL = {"port_filter": True, "ovs_hybrid_plug": False, "datapath_type": "system", "bridge_name": "br-int"}
+HYBRID = KERNEL | {"ovs_hybrid_plug": True}
+
+
+def interface(vif_type: str = "vhostuser", details: dict[str, Any] | None = None, **changes: Any) -> Interface:
+    facts: dict[str, Any] = {"port_id": PORT, "mac": "fa:16:3e:81:5e:52", "mtu": 1500, "name": "eth0"}
+    details = ML2_OVS if details is None else details
+    return Interface(state=InterfaceState.BOUND, vif_type=vif_type, vif_details=details, **facts | changes)
+
+
+def of_neutron(listener: Listener, **changes: Any) -> Vif:
+    name = "vhu60f9ed24-42"
+    facts: dict[str, Any] = {"mac": "fa:16:3e:81:5e:52", "mtu": 1500, "bridge": "br-int"}
+    where: dict[str, Any] = {"socket": SocketPath(f"/pods/{name}"), "ovs_socket": SocketPath(f"/ovs/{name}")}
+    return Vif(port_id=PORT, name=name, listener=listener, **where, **facts | changes)
+
+
+@pytest.mark.parametrize(
+    ("details", "facts", "wanted"),
+    [
+        (ML2_OVS, {}, of_neutron(Listener.APPLICATION)),
+        (ML2_OVS_CLIENT, {}, of_neutron(Listener.OVS)),
+        (ML2_OVN, {"mtu": 1442}, of_neutron(Listener.APPLICATION, mtu=1442)),
+        (ML2_OVN, {"mtu": 9000}, of_neutron(Listener.APPLICATION, mtu=9000)),
+        (ML2_OVS | {"bridge_name": "br-dpdk"}, {}, of_neutron(Listener.APPLICATION, bridge="br-dpdk")),
+        (ML2_OVS, {"mac": "FA:16:3E:81:5E:52"}, of_neutron(Listener.APPLICATION)),
+        ({"vhostuser_mode": "server", "bridge_name": "br-int"}, {}, of_neutron(Listener.APPLICATION)),
+        (ML2_OVS, {"ips": (Address("10.10.1.63/24"),)}, of_neutron(Listener.APPLICATION)),
+        (ML2_OVS, {"ips": (Address("10.1.0.3/24", "10.1.0.1"), Address("fd00::3/64"))}, of_neutron(Listener.APPLICATION)),
+    ],
+    ids=["ovs-server", "ovs-client", "ovn", "jumbo", "bridge", "case", "least", "no gateway", "two subnets"],
+)  # fmt: skip
+def test_port_of_neutron(details: dict[str, Any], facts: dict[str, Any], wanted: Vif) -> None:
+    """Neutron's port is the VIF of that mode and bridge; its paths are the node's, whatever path the agent has."""
+    assert translate.neutron_to_osvif_vif_ovs(interface(details=details, **facts), PODS, OVS) == wanted
+
+
+def test_queues_of_neutron() -> None:
+    """Neutron knows of no queues: the node may tell the application of more than one."""
+    assert translate.neutron_to_osvif_vif_ovs(interface(), PODS, OVS, queues=4).queues == 4
+
+
+UNPLUGGABLE = [
+    ("binding_failed", {}, "binding_failed: no agent with datapath netdev on node"),
+    ("unbound", {}, "unbound: Neutron has bound the port to no host"),
+    ("", {}, "the credentials may not read binding:vif_type"),
+    ("hw_veb", {"vlan": "1"}, "hw_veb: podvif plugs ports of vif_type vhostuser and ovs"),
+    ("tap", {}, "tap: podvif plugs"),
+    ("vhostuser", {}, "vhostuser: vif_details has vhostuser_mode None; podvif knows client and server"),
+    ("vhostuser", ML2_OVS | {"vhostuser_mode": "Server"}, "vhostuser_mode 'Server'"),
+    ("vhostuser", ML2_OVS | {"vhostuser_mode": ""}, "vhostuser_mode ''"),
+    ("vhostuser", ML2_OVS | {"vhostuser_mode": ["server"]}, "vhostuser_mode ['server']"),
+    ("vhostuser", ML2_OVS | {"datapath_type": "system"}, "datapath_type 'system'; vhost-user ports need netdev"),
+    ("vhostuser", {"vhostuser_mode": "server"}, "vhostuser: vif_details has bridge_name None"),
+    ("vhostuser", ML2_OVS | {"bridge_name": "a/b"}, "bridge_name 'a/b'"),
+    ("vhostuser", ML2_OVS | {"bridge_name": 7}, "bridge_name 7"),
+    ("ovs", {}, "ovs: vif_details has datapath_type None"),
+    ("ovs", {"bridge_name": "br-int"}, "ovs: vif_details has datapath_type None"),
+    ("ovs", {"datapath_type": "netdev"}, "ovs: vif_details has bridge_name None"),
+]
+
+
+@pytest.mark.parametrize(("vif_type", "details", "words"), UNPLUGGABLE)
+def test_unpluggable(vif_type: str, details: dict[str, Any], words: str) -> None:
+    """A binding that cannot be plugged is refused in one line with its vif_type, by whichever function sees it."""
+    port = interface(vif_type, details)
+    with pytest.raises(Refused) as of_vif:
+        translate.neutron_to_osvif_vif_ovs(port, PODS, OVS)
+    with pytest.raises(Refused) as of_kind:
+        translate.kind_of(port, [PODS], PODS)
+
+    assert words in of_vif.value.message
+    assert of_kind.value.message == of_vif.value.message
+    assert PORT in of_vif.value.message
+    assert "\n" not in of_vif.value.message
+
+
+def test_binding_failed_names_the_node() -> None:
+    """The sentence about a failed binding says on which node an agent is missing."""
+    words = translate.why_not_pluggable("binding_failed", {}, "n1")
+
+    assert words == "binding_failed: no agent with datapath netdev on node n1"
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"port_id": ""}, "'' is no UUID of a port"),
+        ({"port_id": "../../etc/x-xxxxxxx"}, "is no UUID of a port"),
+        ({"mac": ""}, "MAC '' is no MAC address"),
+        ({"mac": "01:00:5e:00:00:01"}, "is no unicast address"),
+        ({"mtu": 0}, "MTU is 0, DPDK takes 68 to 9702"),
+        ({"mtu": 9703}, "MTU is 9703"),
+        ({"vif_type": "ovs", "details": KERNEL}, "is no vhost-user port but ovs"),
+    ],
+)
+def test_facts_that_cannot_be(facts: dict[str, Any], words: str) -> None:
+    """A fact without which no port can stand is refused with interface and port."""
+    with pytest.raises(Refused, match="interface eth0, Neutron port") as caught:
+        translate.neutron_to_osvif_vif_ovs(interface(**facts), PODS, OVS)
+
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("vif_type", "details", "host_paths", "kind"),
+    [
+        ("vhostuser", ML2_OVS, ["/var/run/vhostuser"], PortKind.VHOST_USER),
+        ("vhostuser", ML2_OVS, ["/data", "/var/run/vhostuser/"], PortKind.VHOST_USER),
+        ("vhostuser", ML2_OVN, ["/run/vhostuser"], PortKind.VHOST_USER),
+        ("vhostuser", ML2_OVN, [], PortKind.VETH),
+        ("vhostuser", ML2_OVN, ["/var/run", "/var/run/vhostuser-2", "/", "/var/run/vhostuser/x"], PortKind.VETH),
+        ("ovs", KERNEL, [], PortKind.VETH),
+        ("ovs", KERNEL | {"datapath_type": "netdev"}, ["/var/run/vhostuser"], PortKind.VETH),
+        ("ovs", HYBRID, ["/var/run/vhostuser"], PortKind.HYBRID),
+    ],
+)
+def test_kind(vif_type: str, details: dict[str, Any], host_paths: list[str], kind: PortKind) -> None:
+    """A pod that mounts the node's directory gets the socket; one that does not, and vif_type ovs, get a pair."""
+    assert translate.kind_of(interface(vif_type, details), host_paths, SocketDir("/var/run/vhostuser")) is kind

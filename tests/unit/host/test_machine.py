@@ -187,6 +187,26 @@ def test_pid_file_of_the_living(tmp_path: Path) -> None:
     assert machine.pid_file(str(path)) == machine.PidFile(str(path), alive=False, pid=None)
 
 
+def test_vswitchd(tmp_path: Path) -> None:
+    """Of several pid files the one of a living vswitchd counts, wherever it lies; of dead ones the first."""
+    rundirs = [str(tmp_path / name) for name in ("none", "one", "two")]
+    assert machine.vswitchd(rundirs) is None
+
+    for rundir in rundirs[1:]:
+        Path(rundir).mkdir()
+        Path(rundir, "ovs-vswitchd.pid").write_text("1\n")
+    assert machine.vswitchd(rundirs) == machine.PidFile(f"{rundirs[1]}/ovs-vswitchd.pid", alive=False, pid=None)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, f"{rundirs[2]}/ovs-vswitchd.pid"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert machine.vswitchd(rundirs) == machine.PidFile(
+            f"{rundirs[2]}/ovs-vswitchd.pid", alive=True, pid=holder.pid
+        )
+        holder.kill()
+
+
 def test_pid_file_is_not_locked_by_looking(tmp_path: Path) -> None:
     """Looking leaves the lock to the daemon."""
     path = tmp_path / "pid"

@@ -235,7 +235,8 @@ async def test_ownerless_sockets(switch: FakeSwitch, conf: Settings, tmp_path: P
 def test_few() -> None:
     """Of many things the first are told, and how many more there are."""
     assert checks.few(["a", "b"]) == "a, b"
-    assert checks.few([str(number) for number in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
+    assert checks.few([str(number) for number in range(9)]) == "0, 1, 2, 3, 4, and 4 more"
+    assert checks.few(["one is bad", "two is bad", "three is bad"], "; ", 2) == "one is bad; two is bad; and 1 more"
 
 
 @pytest.mark.parametrize("option", ["mount_point", "ovs_vhu_path"])

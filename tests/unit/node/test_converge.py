@@ -91,7 +91,9 @@ async def go(
     seconds: float = 10,
     wanted: Callable[[], bool] = lambda: True,
 ) -> list[Step]:
-    return await converge(goal or want(), world, locks or Locks(), seconds=seconds, wanted=wanted)
+    outcome = await converge(goal or want(), world, locks or Locks(), seconds=seconds, wanted=wanted)
+    assert outcome.waits_for is None
+    return outcome.steps
 
 
 async def test_way() -> None:

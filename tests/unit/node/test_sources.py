@@ -10,7 +10,7 @@ import pytest
 from podvif import errors
 from podvif.errors import Refused
 from podvif.model import Address, Addresses, Goal, IpamCall, Listener, Pod
-from podvif.node.sources import Standalone, same_intent
+from podvif.node.sources import Standalone, same_intent, source_of
 from podvif.settings import load
 from tests.fakes.values import ATTACHMENT, config, request, vif
 
@@ -103,3 +103,10 @@ def test_same_intent(source: Standalone) -> None:
     for network, args in ((config(ipam=IPAM, mtu=9000), ""), (config(), ""), (config(ipam=IPAM), "IP=10.0.0.5")):
         assert not same_intent(later, source.entry(request("ADD", network, CNI_ARGS=args)))
     assert not same_intent(later, msgspec.structs.replace(one, netns_inode=7))
+
+
+def test_source() -> None:
+    """The node starts with the source that it was told, and not at all with one that it does not have."""
+    assert isinstance(source_of(load([])), Standalone)
+    with pytest.raises(Refused, match="source = cluster is not in this version"):
+        source_of(msgspec.structs.replace(load([]), source="cluster"))

@@ -16,10 +16,13 @@ from tests.fakes.values import ATTACHMENT, config
 CONTAINER = "0123456789abcdef" * 4
 
 
-def sweep(node: Node, grace: float = 0.0) -> Sweep:
-    """A sweep with its own idea of grace."""
+async def sweep(node: Node, grace: float = 0.0) -> None:
+    """One pass with its own idea of grace, as recovery makes it."""
     settings = msgspec.structs.replace(node.settings, sweep_grace=grace)
-    return Sweep(node.journal, node.verbs, node.switch, settings)
+    one = Sweep(node.journal, node.switch, node.driver, settings)
+    for found in one.without_owner():
+        await node.verbs.absent(found)
+    one.remove_files()
 
 
 async def test_sandbox_is_gone(node: Node) -> None:
@@ -29,9 +32,9 @@ async def test_sandbox_is_gone(node: Node) -> None:
     assert made is not None
     node.journal.put(msgspec.structs.replace(made, netns_inode=1))
 
-    await sweep(node, grace=1000.0).run()
+    await sweep(node, grace=1000.0)
     assert node.journal.get(ATTACHMENT) is not None
-    await sweep(node).run()
+    await sweep(node)
 
     assert node.left() == []
 
@@ -41,7 +44,7 @@ async def test_living_sandbox(node: Node) -> None:
     await node.call("ADD", config())
     before = node.left()
 
-    await sweep(node).run()
+    await sweep(node)
 
     assert node.left() == before
 
@@ -51,7 +54,7 @@ async def test_journal_is_lost(node: Node) -> None:
     await node.call("ADD", config())
     node.journal.remove(ATTACHMENT)
 
-    await sweep(node).run()
+    await sweep(node)
 
     assert node.switch.ports() == {}
 
@@ -63,7 +66,7 @@ async def test_journal_is_lost_and_the_application_lives(node: Node) -> None:
     (port,) = node.switch.ports().values()
     node.switch.add_port(msgspec.structs.replace(port, link_up=True))
 
-    await sweep(node).run()
+    await sweep(node)
 
     assert list(node.switch.ports()) == [port.name]
 
@@ -83,7 +86,7 @@ async def test_foreign_port(node: Node, ids: dict[str, str]) -> None:
     await node.call("DEL", config())
     node.switch.add_port(msgspec.structs.replace(port, external_ids=ids))
 
-    await sweep(node).run()
+    await sweep(node)
 
     assert list(node.switch.ports()) == [port.name]
 
@@ -94,9 +97,9 @@ async def test_files_without_an_owner(node: Node) -> None:
     for name in listed:
         (node.pods / name).touch()
 
-    await sweep(node, grace=1000.0).run()
+    await sweep(node, grace=1000.0)
     assert len(os.listdir(node.pods)) == len(listed)  # noqa: PTH208
-    await sweep(node).run()
+    await sweep(node)
 
     assert os.listdir(node.pods) == []  # noqa: PTH208
 
@@ -107,7 +110,7 @@ async def test_files_of_the_pods(node: Node) -> None:
         (node.pods / name).touch()
     before = sorted(os.listdir(node.pods))  # noqa: PTH208
 
-    await sweep(node).run()
+    await sweep(node)
 
     assert sorted(os.listdir(node.pods)) == before  # noqa: PTH208
 
@@ -118,7 +121,7 @@ async def test_files_of_an_attachment(node: Node) -> None:
     await node.call("ADD", config(), attachment)
     before = sorted(os.listdir(node.pods))  # noqa: PTH208
 
-    await sweep(node).run()
+    await sweep(node)
 
     assert sorted(os.listdir(node.pods)) == before  # noqa: PTH208
 
@@ -142,10 +145,24 @@ async def test_dead_socket_without_an_owner(node: Node) -> None:
     )
 
     with _socket(node.pods / living):
-        await sweep(node).run()
+        await sweep(node)
 
     assert {name for name in os.listdir(node.pods) if name.startswith("vhu")} == {living, used}  # noqa: PTH208
     assert vif.name in node.switch.ports()
+
+
+async def test_dead_socket_where_ovs_binds(node: Node) -> None:
+    """A dead socket that a killed vswitchd has left and no OVS port and no entry names goes; that of a port stays."""
+    dead, used = "vhu00000000-01", "vhu00000000-02"
+    await node.call("ADD", config())
+    (port,) = node.switch.ports().values()
+    node.switch.add_port(msgspec.structs.replace(port, name=used, external_ids={}))
+    for name in (dead, used):
+        _socket(node.rundir / name).close()
+
+    await sweep(node)
+
+    assert {path.name for path in node.rundir.glob("vhu*")} == {used}
 
 
 async def test_ovsdb_is_away(node: Node) -> None:
@@ -153,6 +170,6 @@ async def test_ovsdb_is_away(node: Node) -> None:
     (node.pods / f"{CONTAINER}.json").touch()
     node.switch.lose_ovsdb()
 
-    await sweep(node).run()
+    await sweep(node)
 
     assert os.listdir(node.pods) == [f"{CONTAINER}.json"]  # noqa: PTH208

@@ -88,7 +88,7 @@ async def test_every_step_twice(node: Node, listener: Listener) -> None:
 
 @pytest.mark.parametrize("text", ["no number", "", "999999999", str(os.getpid())])
 async def test_pid_file_of_vswitchd(node: Node, text: str) -> None:
-    """Vswitchd's sockets are looked for in its namespace; without a pid file that can be used, in ours."""
+    """Vswitchd's sockets are looked for in its namespace; where nobody holds the pid file, in ours, whatever it says."""
     (node.rundir / "ovs-vswitchd.pid").write_text(f"{text}\n")
 
     assert (await walk(node, begin(node, OVS))).pod_socket is SocketFile.BOUND
@@ -103,8 +103,7 @@ async def test_living_socket_is_not_stale(node: Node) -> None:
     seen = msgspec.structs.replace(node.driver.observe(want), pod_socket=SocketFile.DEAD)
     with socket.socket(socket.AF_UNIX) as application:
         application.bind(want.vif.socket)
-        with pytest.raises(Retry, match="has just begun to listen"):
-            await node.driver.do(want, Step.REMOVE_STALE_SOCKET, seen)
+        await node.driver.do(want, Step.REMOVE_STALE_SOCKET, seen)
 
     assert Path(want.vif.socket).is_socket()  # noqa: ASYNC240
 

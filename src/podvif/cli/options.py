@@ -1,0 +1,15 @@
+"""Options that several commands have.
+
+Law: an option means the same in every command, so it is said once; this module imports nothing but click.
+"""
+
+import click
+
+config_files = click.option(
+    "--config-file",
+    "files",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    help="kuryr.conf of podvif node; repeatable, a later file wins. Without any the defaults hold.",
+)
+"""Gives the command `files: tuple[str, ...]`, as `podvif.settings.load` takes them."""
