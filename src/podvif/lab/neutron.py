@@ -136,10 +136,9 @@ class PrivateNeutron:
         if broker is not None:
             broker.wait()
             self._processes.start(self._program("neutron-rpc-server", "ml2.ini"), "neutron-rpc-server")
-            self.start_agent()
         self.start_api()
-        if self._agent is not None:
-            self._wait_for_agent(self._agent)
+        if broker is not None:
+            self._wait_for_agent(self.start_agent())
 
     def _write_files(self) -> None:
         for name in ("state", "lock"):
@@ -199,8 +198,8 @@ class PrivateNeutron:
             for worker in workers:
                 each.callback(self._processes.kill_pid, int(worker))
 
-    def start_agent(self) -> None:
-        """Start the Open vSwitch agent."""
+    def start_agent(self) -> Child:
+        """Start the Open vSwitch agent; it is not ready when this returns."""
         if self.mode == "client":
             command = [str(self._places.venv / "bin/python"), "-W", "ignore", str(self.folder / "legacy_agent.py")]
             command += [f"--config-file={self.folder}/{name}" for name in ("neutron.conf", "agent.ini")]
@@ -208,6 +207,7 @@ class PrivateNeutron:
             command = self._program("neutron-openvswitch-agent", "agent.ini")
         self._agents += 1
         self._agent = self._processes.start(command, f"neutron-openvswitch-agent-{self._agents}")
+        return self._agent
 
     def restart_agent(self, mode: str) -> None:
         """Have the agent say what makes Neutron bind ports with this vhostuser_mode."""
@@ -215,8 +215,7 @@ class PrivateNeutron:
             raise LabError("there is no agent: this Neutron has OVN")
         self._processes.kill(self._agent)
         self.mode = mode
-        self.start_agent()
-        self._wait_for_agent(self._agent)
+        self._wait_for_agent(self.start_agent())
 
     def _wait_for_agent(self, agent: Child) -> None:
         wait_for_words("iteration:0 completed", agent.log, START, agent)

@@ -108,6 +108,8 @@ def neutron_conf(places: Places, mechanism: Mechanism, auth: Auth, quota: Mappin
                 "dhcp_agent_notification": "false",
                 "rpc_workers": 1,
                 "rpc_state_report_workers": 0,
+                # The agent may ask before the server listens: it shall not wait a minute to ask again.
+                "rpc_response_timeout": 10,
             },
             "oslo_concurrency": {"lock_path": places.folder / "lock"},
             "database": {"connection": database_url(places)},
