@@ -56,7 +56,7 @@ class Verbs:
         self._readiness = readiness
         self._source = source_of(settings)
         self._locks = Locks()
-        self._unwanted: dict[Attachment, set[asyncio.Event]] = {}
+        self._unwanted: dict[Attachment, set[asyncio.Future[None]]] = {}
         self._busy: collections.Counter[Attachment] = collections.Counter()
         self._on_failure: list[Callable[[Attachment], None]] = []
         self._table: dict[Command, Callable[[Request], Awaitable[dict[str, Any] | None]]] = {
@@ -234,7 +234,7 @@ class Verbs:
 
         if self._readiness.switch_trouble():
             await self._readiness.connect()
-        unwanted = asyncio.Event()
+        unwanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._unwanted.setdefault(entry.attachment, set())
         waiting.add(unwanted)
         try:
@@ -261,7 +261,8 @@ class Verbs:
         if leaving != found or self._journal.is_behind(entry.attachment):
             self._journal.mark(leaving)
         for unwanted in self._unwanted.get(entry.attachment, ()):
-            unwanted.set()
+            if not unwanted.done():
+                unwanted.set_result(None)
         return leaving
 
     async def absent(self, entry: Entry) -> list[Step]:

@@ -169,17 +169,6 @@ async def test_application_dies_before_it_is_connected(node: Node) -> None:
         await until(lambda: not os.path.lexists(path))
 
 
-async def test_end_of_vswitchd(node: Node) -> None:
-    """The end of vswitchd is an event: what it has left in the next one's way is looked for at once."""
-    await node.call("ADD", network(Listener.OVS))
-    async with process_of_vswitchd(node) as vswitchd, recovering(node):
-        looks = node.driver.looks
-
-        await vswitchd.communicate(b"\n")
-
-        await until(lambda: node.driver.looks > looks)
-
-
 async def test_dead_socket_while_a_verb_is_busy(node: Node) -> None:
     """What an ended vswitchd has left in the next one's way goes also while an ADD waits for it."""
     node.switch.pause_vswitchd()
