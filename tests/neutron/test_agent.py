@@ -18,7 +18,7 @@ pytestmark = pytest.mark.node
 async def test_agent(agent: PrivateNeutron, tmp_path: Path, mode: str) -> None:
     """With the Open vSwitch agent a port that podvif plugs becomes ACTIVE in both modes, and DOWN when it is unplugged."""
     if agent.mode != mode:
-        await asyncio.to_thread(agent.restart_agent, mode)
+        agent.restart_agent(mode)  # not in a thread that ends: its children would end with it
     await plugged_goes_active(agent, tmp_path)
 
 

@@ -109,6 +109,7 @@ class Neutron:
     async def create_port(self, request: PortRequest) -> NeutronPort:
         """The port that was asked for: made now, or found because an earlier request has made it.
 
+        It may be unbound, or bound in vain: Neutron says so and does not call it an error.
         A caller that is cancelled takes nothing back: the request goes on, and the next caller joins it.
 
         Raises:
