@@ -13,6 +13,7 @@ import msgspec
 
 from podvif import settings
 from podvif.core.translate import ClusterNetwork, Network
+from podvif.neutron import access
 from podvif.node import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,7 @@ def _programs() -> dict[str, tuple[list[Any], str]]:
         for section, options in sections.items():
             readers = f"{found[section][1]} and `podvif {program}`" if section in found else f"`podvif {program}`"
             found[section] = (options, readers)
+    found[access.SECTION] = (access.OPTIONS, "`podvif controller`")
     return found
 
 
