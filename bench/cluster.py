@@ -28,7 +28,7 @@ from bench.rows import Row, Rows
 from bench.stage import BRIDGE, LOOK, Stage
 from podvif import names
 from podvif.kube.client import Kube, Outcome
-from podvif.kube.resources import CRDS, NAMESPACES, PODVIFS, Document, Key
+from podvif.kube.resources import CRDS, NAMESPACES, PODVIFS, Document, Key, Where
 from podvif.lab.cni import call
 from podvif.lab.daemon import NodeDaemon
 from podvif.lab.kube import KubeApi, folder_of_programs
@@ -134,8 +134,17 @@ class Cluster:
 
     async def _prepare(self) -> None:
         crd = msgspec.yaml.decode(_CRD.read_bytes(), type=Document)
-        await self._kube.apply(CRDS, Key("", crd["metadata"]["name"]), crd, MANAGER)
+        key = Key("", crd["metadata"]["name"])
         await self._kube.apply(NAMESPACES, Key("", NAMESPACE), {}, MANAGER)
+        made = await self._kube.apply(CRDS, key, crd, MANAGER)
+        if isinstance(made, Outcome):
+            raise LabError(f"the CRD could not be made: {made.value}")
+        version = made["metadata"]["resourceVersion"]
+        async for event in self._kube.watch(CRDS, version, Where(fields=f"metadata.name={key.name}"), window=SOON):
+            conditions = (event.document.get("status") or {}).get("conditions") or []
+            if any(each["type"] == "Established" and each["status"] == "True" for each in conditions):
+                return
+        raise LabError(f"the CRD was not established within {SOON:g} s")
 
     def close(self) -> None:
         """End its connections."""
