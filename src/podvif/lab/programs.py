@@ -78,6 +78,11 @@ def unshare() -> str:
     return require("unshare", "util-linux")
 
 
+def openssl() -> str:
+    """Path of openssl."""
+    return require("openssl", "openssl")
+
+
 def shim() -> Path:
     """The shim beside this interpreter, where `pip install` puts it, else the one in PATH.
 
