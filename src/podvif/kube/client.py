@@ -239,7 +239,8 @@ class Kube:
         """
         path = _path(resource, key.namespace, key, status=status)
         params = {"fieldManager": manager, "force": str(force).lower()}
-        body = _typed(resource, document)
+        named = {"name": key.name} | ({"namespace": key.namespace} if key.namespace else {})
+        body = _typed(resource, document) | {"metadata": {**document.get("metadata", {}), **named}}
         kind = "application/apply-patch+yaml"
         return await self._ask(_Request(f"apply {resource} {key}", "PATCH", path, params, body, kind))
 

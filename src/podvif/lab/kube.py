@@ -156,7 +156,7 @@ class KubeApi:
             "token-auth-file": str(self._tokens),
             "authorization-mode": "RBAC",
             "service-account-issuer": "https://kubernetes.default.svc",
-            "service-account-key-file": str(self._key),
+            "service-account-key-file": str(self.certificate),
             "service-account-signing-key-file": str(self._key),
             "service-cluster-ip-range": "192.0.2.0/24",
             # There is no controller manager that makes a service account for each namespace.

@@ -129,5 +129,5 @@ def test_connection(raised: Exception, words: str) -> None:
 
 def test_ours_pass() -> None:
     """An error that is ours already passes the door as it is."""
-    with pytest.raises(Bug, match="^mine$"), client._translated("get x", "https://there"):
+    with pytest.raises(Bug, match=r"^mine$"), client._translated("get x", "https://there"):
         raise Bug("mine")
