@@ -64,17 +64,19 @@ $(VENV)/podvif: requirements/node.txt pyproject.toml hatch_build.py src/podvif/c
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(VENV)/dev: requirements/dev.txt $(VENV)/podvif
+$(VENV)/dev: requirements/dev.txt requirements/controller.txt $(VENV)/podvif
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/controller.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
-# Newest versions that are at least a week old; the files name no index.
+# Newest versions that are at least a week old; the files name no index.  Neutron's own set is apart: it brings eventlet.
+COMPILE = ../build/lock/bin/uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header \
+    --exclude-newer "$$(date -u -d '8 days ago' +%F)"
 .PHONY: lock
 lock: $(VENV)/dev
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv
-	cd requirements && for set in node dev; do \
-	    ../build/lock/bin/uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	        --exclude-newer "$$(date -u -d '8 days ago' +%F)" --excludes exclude.txt $$set.in -o $$set.txt; done
+	cd requirements && for set in node controller dev; do $(COMPILE) --excludes exclude.txt $$set.in -o $$set.txt; done
+	cd requirements && $(COMPILE) neutron-lab.in -o neutron-lab.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent.parent
 SOURCE = TESTS.parent / "src" / "podvif"
-MIRRORED = ("core", "node", "host", "ipam", "kube")
+MIRRORED = ("core", "node", "host", "ipam", "kube", "neutron")
 
 NOT_HERE = {
     "node/main.py": "it puts the real parts together, Open vSwitch's among them: tests/node runs it as a process",
@@ -57,7 +57,7 @@ def test_exceptions_are_real() -> None:
     assert not [name for name in NOT_HERE if (TESTS / "unit" / name.replace("/", "/test_")).exists()]
 
 
-@pytest.mark.parametrize("folder", ["unit", "contract", "kube"])
+@pytest.mark.parametrize("folder", ["unit", "contract", "kube", "neutron"])
 def test_every_test_is_a_sentence(folder: str) -> None:
     """The docstring of each test is the one sentence that it proves."""
     silent = [
@@ -91,7 +91,7 @@ def test_nothing_is_patched() -> None:
     words = ("mock" + ".patch", "unittest" + ".mock", "monkeypatch." + "setattr")
     patched = [
         f"{path.name}: {word}"
-        for folder in ("unit", "contract", "kube", "fakes")
+        for folder in ("unit", "contract", "kube", "neutron", "fakes")
         for path in (TESTS / folder).rglob("*.py")
         for word in words
         if word in path.read_text()

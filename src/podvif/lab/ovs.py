@@ -37,14 +37,23 @@ class PrivateOvs(OvsClient):
             sockets in it have at most 107 bytes.
         pmd_maxsleep: microseconds that an idle forwarding thread may sleep; 0 never sleeps, OVS's own default.
         other_config: more keys for the Open_vSwitch row; they win over ours.
+        netns: name of the network namespace that vswitchd runs in; empty gives it one of its own.
 
     Attributes:
         rundir: `folder`; OVS makes the sockets of client-mode ports there.
         ovsdb: the database's address as `ovs-vsctl --db` and kuryr.conf want it.
     """
 
-    def __init__(self, folder: Path, *, pmd_maxsleep: int = 500, other_config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pmd_maxsleep: int = 500,
+        other_config: Mapping[str, str] | None = None,
+        netns: str = "",
+    ) -> None:
         super().__init__(folder)
+        self._inside = [programs.ip(), "netns", "exec", netns] if netns else [programs.unshare(), "--net", "--"]
         self._env = os.environ | {
             "OVS_RUNDIR": str(folder),
             "OVS_LOGDIR": str(folder),
@@ -125,7 +134,7 @@ class PrivateOvs(OvsClient):
             f"--{key}={self.rundir}/ovs-vswitchd.{end}"
             for key, end in (("pidfile", "pid"), ("log-file", "log"), ("unixctl", "ctl"))
         ]
-        command = [programs.unshare(), "--net", "--", programs.vswitchd(), self.ovsdb, *files, "-vconsole:off"]
+        command = [*self._inside, programs.vswitchd(), self.ovsdb, *files, "-vconsole:off"]
         self._vswitchd = Child(command, log=log, env=self._env, name="ovs-vswitchd")
         facts = ["wait-until", "Open_vSwitch", ".", "dpdk_initialized=true", f"cur_cfg>={wanted}"]
         waiter = Child(

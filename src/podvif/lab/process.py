@@ -21,6 +21,7 @@ from typing import IO
 GRACE = 10.0
 """Seconds between asking a process to end and SIGKILL."""
 
+IN_MODIFY = 0x2
 IN_CREATE = 0x100
 IN_MOVED_TO = 0x80
 
@@ -69,6 +70,7 @@ class Child:
         env: the whole environment; None keeps ours.
         pipe: give stdout to the caller (`Child.stdout`) instead; stderr still goes to the log.
         name: what messages call it; the program's name by default.
+        inherit: descriptors that it gets under the same numbers.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         pipe: bool = False,
         name: str = "",
+        inherit: Sequence[int] = (),
     ) -> None:
         self.name = name or Path(command[0]).name
         self.log = log
@@ -89,6 +92,7 @@ class Child:
                 stdout=subprocess.PIPE if pipe else sink,
                 stderr=sink,
                 env=env,
+                pass_fds=inherit,
                 # Ctrl-C in a terminal reaches the whole foreground group: children end in our order, not in the tty's.
                 start_new_session=True,
             )
@@ -154,14 +158,14 @@ class Child:
 
 
 @contextlib.contextmanager
-def births(folder: Path) -> Iterator[int]:
-    """An inotify descriptor that becomes readable when a name appears in `folder`."""
+def births(folder: Path, events: int = IN_CREATE | IN_MOVED_TO) -> Iterator[int]:
+    """An inotify descriptor that becomes readable when a name appears in `folder`, or at other events of it."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = int(libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
     if descriptor < 0:
         raise OSError(ctypes.get_errno(), "inotify_init1")
     try:
-        if libc.inotify_add_watch(descriptor, os.fsencode(folder), IN_CREATE | IN_MOVED_TO) < 0:
+        if libc.inotify_add_watch(descriptor, os.fsencode(folder), events) < 0:
             raise OSError(ctypes.get_errno(), "inotify_add_watch", str(folder))
         yield descriptor
     finally:
@@ -183,3 +187,22 @@ def wait_for_path(path: Path, timeout: float, child: Child | None = None) -> Non
             if not events:
                 raise LabError(f"{path} did not appear within {timeout:g} s")
             os.read(born, 65536)
+
+
+def wait_for_words(words: str, log: Path, timeout: float, child: Child) -> None:
+    """Wait until a child's log has `words`; the log is looked at again each time that somebody has written to its folder.
+
+    Raises:
+        LabError: it had not after `timeout` seconds, or the child ended.
+    """
+    deadline = time.monotonic() + timeout
+    with births(log.parent, IN_CREATE | IN_MODIFY) as written:
+        while not (log.exists() and words in log.read_text(errors="replace")):
+            ended = wait_any([written, child.pidfd], deadline - time.monotonic())
+            if child.pidfd in ended:
+                raise child.died()
+            if not ended:
+                raise LabError(
+                    f"{child.name} did not say {words!r} within {timeout:g} s; its last words:\n{child.last_words()}"
+                )
+            os.read(written, 65536)

@@ -63,6 +63,34 @@ def schema() -> str:
     raise LabError(f"vswitch.ovsschema is not there ({places[0]}): install the Debian package {OVS}")
 
 
+def ovn_schema(database: str) -> str:
+    """Path of the schema of one of OVN's databases, `nb` or `sb`."""
+    place = Path("/usr/share/ovn", f"ovn-{database}.ovsschema")
+    if not place.exists():
+        raise LabError(f"{place} is not there: install the Debian package ovn-central")
+    return str(place)
+
+
+def ovn(program: str) -> str:
+    """Path of one of OVN's programs."""
+    return require(program, "ovn-host" if program == "ovn-controller" else "ovn-central")
+
+
+def mariadb(program: str) -> str:
+    """Path of one of MariaDB's programs."""
+    return require(program, "mariadb-server", f"/usr/sbin/{program}")
+
+
+def rabbitmq() -> str:
+    """Path of RabbitMQ's start script, not the wrapper in PATH, which wants its own user."""
+    return require("rabbitmq-server", "rabbitmq-server", "/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+
+def epmd() -> str:
+    """Path of Erlang's port mapper."""
+    return require("epmd", "erlang-base")
+
+
 def testpmd() -> str:
     """Path of dpdk-testpmd."""
     return require("dpdk-testpmd", "dpdk-dev")

@@ -1,0 +1,256 @@
+"""The files that a private Neutron is configured by, as text.
+
+Law: what is said here is said once, from one frozen value; nothing here starts a program.  The option names are Neutron's
+(`neutron.conf`, `ml2_conf.ini`, `openvswitch_agent.ini`, `api-paste.ini`).
+"""
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "podvif-host"
+"""The node's name: binding:host_id of the ports that bind here."""
+
+BRIDGE = "br-int"
+PROVIDER = "br-phy"
+PHYSICAL_NETWORK = "physnet1"
+
+PASSWORD = "secret"  # noqa: S105  of a server that lives as long as a test, on the loopback
+USERS: Mapping[str, tuple[str, str]] = {
+    "admin": ("lab", "admin"),
+    "service": ("services", "service"),
+    "member": ("lab", "member"),
+    "reader": ("lab", "reader"),
+}
+"""Project and role by user, where `Auth.BASIC` is in force."""
+
+
+class Mechanism(enum.Enum):
+    """Neutron's mechanism driver."""
+
+    OVN = "ovn"
+    OVS = "openvswitch"
+
+
+class Auth(enum.Enum):
+    """Who may call."""
+
+    NONE = "noauth"
+    """Everybody, as the administrator of `fake_project_id`."""
+    BASIC = "podvif"
+    """The `USERS`, by HTTP's basic authentication, each with the role that Neutron's own policies then judge."""
+
+
+Sections = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything of one private Neutron lies.
+
+    Attributes:
+        folder: the root of it all.
+        venv: Neutron's virtual environment.
+        rundir: the switch's folder.
+    """
+
+    folder: Path
+    venv: Path
+    rundir: Path
+
+    @property
+    def database(self) -> Path:
+        """MariaDB's socket."""
+        return self.folder / "maria.sock"
+
+    @property
+    def northbound(self) -> str:
+        """OVN's northbound database, as OVSDB writes addresses."""
+        return f"unix:{self.folder}/nb.sock"
+
+    @property
+    def southbound(self) -> str:
+        """OVN's southbound database."""
+        return f"unix:{self.folder}/sb.sock"
+
+
+def ini(sections: Sections) -> str:
+    """An INI file."""
+    blocks = (
+        "\n".join([f"[{name}]", *(f"{key} = {value}" for key, value in keys.items())])
+        for name, keys in sections.items()
+    )
+    return "\n\n".join(blocks) + "\n"
+
+
+def database_url(places: Places) -> str:
+    """Neutron's database, as SQLAlchemy writes it."""
+    return f"mysql+pymysql://root@localhost/neutron?unix_socket={places.database}&charset=utf8mb3"
+
+
+def neutron_conf(places: Places, mechanism: Mechanism, auth: Auth, quota: Mapping[str, int]) -> str:
+    """`neutron.conf`; quotas are without limit but for those given, as `quota_port`."""
+    unlimited = dict.fromkeys(("network", "subnet", "port", "security_group", "security_group_rule"), -1)
+    return ini(
+        {
+            "DEFAULT": {
+                "host": HOST,
+                "auth_strategy": auth.value,
+                "core_plugin": "ml2",
+                "service_plugins": "",
+                "api_paste_config": places.folder / "api-paste.ini",
+                "state_path": places.folder / "state",
+                "transport_url": "rabbit://guest:guest@127.0.0.1:5672/" if mechanism is Mechanism.OVS else "fake://",
+                "notify_nova_on_port_status_changes": "false",
+                "notify_nova_on_port_data_changes": "false",
+                "dhcp_agent_notification": "false",
+                "rpc_workers": 1,
+                "rpc_state_report_workers": 0,
+            },
+            "oslo_concurrency": {"lock_path": places.folder / "lock"},
+            "database": {"connection": database_url(places)},
+            "oslo_messaging_notifications": {"driver": "noop"},
+            "quotas": {"default_quota": -1}
+            | {f"quota_{key}": value for key, value in (unlimited | dict(quota)).items()},
+            "agent": {"report_interval": 5},
+        }
+    )
+
+
+def ml2_ini(places: Places, mechanism: Mechanism) -> str:
+    """`ml2_conf.ini`: Geneve networks with OVN, VLAN networks with the OVS agent."""
+    tenant = "geneve" if mechanism is Mechanism.OVN else "vlan"
+    sections: dict[str, Mapping[str, object]] = {
+        "ml2": {
+            "type_drivers": f"flat,vlan,local,{'geneve' if mechanism is Mechanism.OVN else 'vxlan'}",
+            "tenant_network_types": tenant,
+            "mechanism_drivers": mechanism.value,
+            "extension_drivers": "port_security",
+        },
+        "ml2_type_flat": {"flat_networks": PHYSICAL_NETWORK},
+        "ml2_type_vlan": {"network_vlan_ranges": f"{PHYSICAL_NETWORK}:100:1000"},
+        "ml2_type_geneve": {"vni_ranges": "1:65536", "max_header_size": 38},
+        # Off on the server, bulk requests for ports end in a TypeError (Neutron 29).
+        "securitygroup": {"enable_security_group": "true"},
+    }
+    if mechanism is Mechanism.OVN:
+        sections["ovn"] = {
+            "ovn_nb_connection": places.northbound,
+            "ovn_sb_connection": places.southbound,
+            "vhost_sock_dir": places.rundir,
+            "ovn_metadata_enabled": "false",
+            "ovsdb_probe_interval": 0,
+        }
+    return ini(sections)
+
+
+def agent_ini(places: Places, neutron: Path, agent: Path) -> str:
+    """`openvswitch_agent.ini`; `neutron` and `agent` are the configuration files that its helpers read."""
+    helper = f"{places.venv}/bin/privsep-helper --config-file {neutron} --config-file {agent}"
+    # There is no sudo: the helpers are started directly, as root.
+    privileged = ("privsep", "privsep_ovs_vsctl", "privsep_namespace", "privsep_conntrack", "privsep_link")
+    return ini(
+        {
+            "ovs": {
+                "bridge_mappings": f"{PHYSICAL_NETWORK}:{PROVIDER}",
+                "datapath_type": "netdev",
+                "vhostuser_socket_dir": places.rundir,
+                "ovsdb_connection": f"unix:{places.rundir}/db.sock",
+                "of_listen_address": "127.0.0.1",
+                "of_listen_port": 6633,
+            },
+            "agent": {"tunnel_types": "", "root_helper": "", "polling_interval": 1, "minimize_polling": "true"},
+            "securitygroup": {"enable_security_group": "false", "firewall_driver": "noop"},
+            **{section: {"helper_command": helper} for section in privileged},
+        }
+    )
+
+
+def api_paste(original: str) -> str:
+    """Neutron's `api-paste.ini` with one strategy more: `Auth.BASIC` in front of Neutron's own reading of roles."""
+
+    def with_basic(found: "re.Match[str]") -> str:
+        pipeline = (
+            found[1].replace("fake_project_id ", "").replace("extensions ", "podvif_basic keystonecontext extensions ")
+        )
+        return f"{found[0]}\n{Auth.BASIC.value} = {pipeline}"
+
+    filtered = "\n\n[filter:podvif_basic]\npaste.filter_factory = podvif_lab_basic:factory\n"
+    return re.sub(r"^noauth = (.*)$", with_basic, original, flags=re.MULTILINE) + filtered
+
+
+def basic_module() -> str:
+    """The Python module of that filter: it stands where keystonemiddleware would, and says the same headers."""
+    return f'''"""WSGI: basic authentication in place of keystonemiddleware; the headers are those that it would set."""
+
+import base64
+
+USERS = {dict(USERS)!r}
+
+
+def factory(global_conf, **local_conf):
+    def wrap(app):
+        def serve(environ, start_response):
+            kind, _, blob = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+            user, _, password = base64.b64decode(blob).decode().partition(":") if kind == "Basic" else ("", "", "")
+            if password != {PASSWORD!r} or user not in USERS:
+                start_response("401 Unauthorized", [("WWW-Authenticate", "Basic"), ("Content-Type", "application/json")])
+                return [b'{{"error": {{"code": 401, "title": "Unauthorized", "message": "The request you have made requires '
+                        b'authentication."}}}}']
+            project, role = USERS[user]
+            environ |= {{"HTTP_X_USER_ID": user, "HTTP_X_PROJECT_ID": project, "HTTP_X_ROLES": role,
+                        "HTTP_X_IDENTITY_STATUS": "Confirmed"}}
+            return app(environ, start_response)
+        return serve
+    return wrap
+'''
+
+
+def gunicorn_conf(descriptor: int) -> str:
+    """`gunicorn.conf.py`: one process with four threads on a listening socket that it inherits.
+
+    The configuration stands in a file because neutron.wsgi.api takes the command line for its own.
+    """
+    return (
+        'wsgi_app = "neutron.wsgi.api:application"\n'
+        f'bind = "fd://{descriptor}"\n'
+        'worker_class = "gthread"\nworkers = 1\nthreads = 4\ntimeout = 300\nkeepalive = 30\ngraceful_timeout = 1\n'
+    )
+
+
+LEGACY_AGENT = '''"""The real agent, telling Neutron of an Open vSwitch that knows no dpdkvhostuserclient, as OVS before 2.6 did.
+
+The mechanism driver then binds ports with vhostuser_mode=client: Open vSwitch makes the socket.
+"""
+
+import sys
+
+from neutron.agent.common import ovs_lib
+
+_real = ovs_lib.BaseOVS.capabilities.fget
+
+
+def _capabilities(self):
+    found = _real(self)
+    found["iface_types"] = [kind for kind in found["iface_types"] if kind != "dpdkvhostuserclient"]
+    return found
+
+
+ovs_lib.BaseOVS.capabilities = property(_capabilities)
+
+from neutron.cmd.agents.ovs_neutron_agent import main
+
+sys.exit(main())
+'''
+
+SCHEMA = '''"""Neutron's tables straight from its models: the migrations would take twice as long."""
+
+import sys
+
+import sqlalchemy
+from neutron.db.migration.models import head
+
+head.get_metadata().create_all(sqlalchemy.create_engine(sys.argv[1]))
+'''

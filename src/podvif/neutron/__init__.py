@@ -1,0 +1,1 @@
+"""OpenStack's networking service: ports, and the facts of subnets and networks."""

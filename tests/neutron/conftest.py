@@ -1,0 +1,66 @@
+"""The Neutron tier: a real Neutron with OVN and one with the Open vSwitch agent, each booted once for all tests that need it.
+
+Law: a machine that cannot run a real part says why and skips its tests; where CI=true nothing may be skipped, so there it
+fails.  The fake's cases of the contract run everywhere.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from podvif.lab import neutron as lab
+from podvif.lab import ovs as lab_ovs
+from podvif.lab.hugepages import hugepages, observe_pages
+from podvif.lab.neutron import Mechanism, PrivateNeutron
+from podvif.lab.process import LabError
+from tests.neutron.proxy import Wire
+from tests.neutron.worlds import FakeWorld, RealWorld, World
+
+
+def not_here(reason: str) -> None:
+    """Skip this test, or fail it where nothing may be skipped."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def look(mechanism: Mechanism) -> None:
+    """Skip where this machine cannot run a private Neutron."""
+    if os.geteuid() != 0:
+        not_here("a private Neutron needs root: it makes a network namespace, hugepages and a switch")
+    try:
+        lab.look_for_all(mechanism)
+        observe_pages()
+    except LabError as error:
+        not_here("a private Neutron cannot run here: " + "; ".join(str(error).splitlines()))
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of a real part waits for its boot, and on a new machine for Neutron's environment to be made."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("node"):
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def ovn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNeutron]:
+    """Neutron with OVN."""
+    look(Mechanism.OVN)
+    with hugepages(lab_ovs.PAGES), PrivateNeutron(tmp_path_factory.mktemp("n")) as neutron:
+        yield neutron
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.node)])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """A Neutron that podvif is connected to, the fake one or the real one."""
+    if request.param == "fake":
+        yield FakeWorld()
+        return
+    neutron: PrivateNeutron = request.getfixturevalue("ovn")
+    async with Wire(neutron.port) as wire:
+        made = RealWorld(neutron, wire, tmp_path)
+        yield made
+        await made.close()
