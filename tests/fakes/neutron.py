@@ -192,6 +192,7 @@ class FakeNeutron:
         self._unanswered: dict[PortRequest, float] = {}
         self._facts: dict[str, tuple[float, Any]] = {}
         self._since: float | None = None
+        self.trouble: str | None = None
 
     async def close(self) -> None:
         pass
@@ -204,14 +205,15 @@ class FakeNeutron:
         if self.cloud.hang:
             raise self._unreachable(about, "timed out")
         self.cloud.requests.append(name)
-        self._since = None
+        self._since = self.trouble = None
         if self.user not in {"admin", "service", "member", "reader"}:
             raise documents.judge(Answer(401, "", "The request you have made requires authentication."), about)
 
     def _unreachable(self, about: str, words: str) -> Retry:
         self._since = self._since or time.time()
         since = dt.datetime.fromtimestamp(self._since, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return Retry(f"{about}: Neutron unreachable since {since}: {words}", "see that Neutron's API runs")
+        self.trouble = f"Neutron unreachable since {since}: {words}"
+        return Retry(f"{about}: {self.trouble}", "see that Neutron's API runs")
 
     async def ports_of(self, device_id: str) -> tuple[NeutronPort, ...]:
         await self._arrives("ports_of", f"the ports of device {device_id} cannot be listed")
@@ -229,21 +231,22 @@ class FakeNeutron:
         await self._arrives("port", f"port {port_id} cannot be read")
         return self.cloud.all_ports.get(port_id)
 
-    async def create_port(self, request: PortRequest) -> NeutronPort:
+    async def create_port(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
         if why := documents.why_not_marks(request):
             raise Bug(f"port {request.name} cannot be made: {why}")
         running = self._creating.get(request)
         if running is None:
-            running = self._creating[request] = asyncio.ensure_future(self._create(request))
+            running = self._creating[request] = asyncio.ensure_future(self._create(request, sought=sought))
             running.add_done_callback(lambda _: self._creating.pop(request))
             running.add_done_callback(lambda done: None if done.cancelled() else done.exception())
         return await asyncio.shield(running)
 
-    async def _create(self, request: PortRequest) -> NeutronPort:
-        found = [port for port in await self.ports_of(request.device_id) if documents.is_it(port, request)]
-        if found:
-            self._unanswered.pop(request, None)
-            return found[0]
+    async def _create(self, request: PortRequest, *, sought: bool) -> NeutronPort:
+        if not sought or request in self._unanswered:
+            found = [port for port in await self.ports_of(request.device_id) if documents.is_it(port, request)]
+            if found:
+                self._unanswered.pop(request, None)
+                return found[0]
         if self._clock() < self._unanswered.get(request, 0.0):
             raise Retry(f"port {request.name}: Neutron's answer was lost, and what it was asked for may still come")
         fixed: list[tuple[str | None, str | None]] = [(None, ip) for ip in request.ips]

@@ -49,6 +49,10 @@ class Neutron:
         clock: seconds, for life times.
         now: seconds since the epoch, for people.
         settle: seconds that a request without an answer is waited for.
+
+    Attributes:
+        device_owner: of our ports.
+        trouble: why Neutron cannot be reached, and since when; None when it has answered last.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Neutron:
         self._creating: dict[PortRequest, asyncio.Future[NeutronPort]] = {}
         self._unanswered: dict[PortRequest, float] = {}
         self._unreachable_since: float | None = None
+        self.trouble: str | None = None
         self._may_tag = True
 
     async def close(self) -> None:
@@ -101,10 +106,14 @@ class Neutron:
             raise error.judged() from error
         return documents.parse_port(answer["port"])
 
-    async def create_port(self, request: PortRequest) -> NeutronPort:
+    async def create_port(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
         """The port that was asked for: made now, or found because an earlier request has made it.
 
         A caller that is cancelled takes nothing back: the request goes on, and the next caller joins it.
+
+        Args:
+            request: what is asked for.
+            sought: the caller has just listed the ports of the device, and this one was not among them.
 
         Raises:
             Retry: Neutron cannot be asked, an earlier request may still be under way, or something is used up.
@@ -117,7 +126,7 @@ class Neutron:
             raise Bug(f"port {request.name} has device_owner {request.device_owner}, not {self.device_owner}")
         running = self._creating.get(request)
         if running is None:
-            running = self._creating[request] = asyncio.ensure_future(self._create(request))
+            running = self._creating[request] = asyncio.ensure_future(self._create(request, sought=sought))
             running.add_done_callback(functools.partial(self._created, request))
         return await asyncio.shield(running)
 
@@ -149,8 +158,8 @@ class Neutron:
                 return tuple(ports.values())
             marker = {"marker": found[-1].id}
 
-    async def _create(self, request: PortRequest) -> NeutronPort:
-        if found := await self._made(request):
+    async def _create(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
+        if not (sought and request not in self._unanswered) and (found := await self._made(request)):
             return found
         waits_until = self._unanswered.get(request, 0.0)
         if self._clock() < waits_until:
@@ -390,7 +399,7 @@ class Neutron:
             raise _identity(about, error) from error
         except (ksa.ClientException, requests.RequestException) as error:
             raise Refused(f"{about}: {_line(error)}", "mend [neutron]: endpoint, region and credentials") from error
-        self._unreachable_since = None
+        self._unreachable_since = self.trouble = None
         if status >= HTTPStatus.BAD_REQUEST:
             raise _AnsweredError(documents.parse_failure(status, text), about)
         if not text:
@@ -430,7 +439,8 @@ class Neutron:
     def _lost(self, about: str, error: ksa.ConnectFailure) -> "_NoAnswer":
         since = self._unreachable_since = self._unreachable_since or self._now()
         text = dt.datetime.fromtimestamp(since, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return _NoAnswer(f"{about}: Neutron unreachable since {text}: {_line(error)}", sent=_was_sent(error))
+        self.trouble = f"Neutron unreachable since {text}: {_line(error)}"
+        return _NoAnswer(f"{about}: {self.trouble}", sent=_was_sent(error))
 
 
 _UNREADABLE = "the credentials may not read binding:vif_type and binding:vif_details of ports"
