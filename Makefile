@@ -3,6 +3,7 @@
 # make check   ruff, mypy, import-linter, go vet, generated documentation: no root
 # make unit    the unit tests alone: no root, no Open vSwitch, seconds
 # make bench   the figures beside their floors, as a table and a plot (root)
+# make chaos   random walks against a real node: SEEDS of them, STEPS steps each (root)
 # make venv    .venv with podvif and podvif-cni
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 SHIM := $(wildcard shim/*.go shim/go.mod)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test kube check unit bench venv debian docs format clean
+.PHONY: demo test kube check unit bench chaos venv debian docs format clean
 .DELETE_ON_ERROR:
 
 demo: debian venv
@@ -41,6 +42,12 @@ check: $(VENV)/dev
 
 bench: debian $(VENV)/dev
 	$(BIN)/python -m bench $(BENCH)
+
+SEEDS ?= 5
+STEPS ?= 2000
+
+chaos: debian $(VENV)/dev
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --steps $(STEPS)
 
 docs: $(VENV)/dev
 	$(BIN)/python scripts/generate_docs.py

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import burst, growth, idle, noop, picture, serial, shim, tables, traffic
+from bench import burst, growth, idle, noop, picture, recovery, serial, shim, tables, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS, FULL, MAXSLEEPS, QUICK, Plan
 from bench.rows import Rows
 from bench.stage import Stage, stage
@@ -27,8 +27,8 @@ from podvif.lab.hugepages import Grant, hugepages
 from podvif.lab.process import LabError, output
 from podvif.lab.signals import Interrupted, Signals
 
-PAGES = ovs.PAGES + testpmd.PAGES + 16 * ovs.PAGES_PER_PORT
-"""Hugepages: for vswitchd, one application, and the ports that have had one (vswitchd keeps theirs for a while)."""
+PAGES = ovs.PAGES + 2 * testpmd.PAGES + 16 * ovs.PAGES_PER_PORT
+"""Hugepages: for vswitchd, two applications, and the ports that have had one (vswitchd keeps theirs for a while)."""
 
 RESULTS = Path("build/bench")
 
@@ -75,6 +75,7 @@ class Run:
         self._part("beside other ports", ready, lambda: growth.measure(ready, rows, plan.standing, plan.growth_rounds))
         # What follows does not depend on pmd-maxsleep: a daemon at rest, and a thread with packets, which never sleeps.
         if ready.maxsleep == MAXSLEEPS[-1]:
+            self._part("recovery", ready, lambda: recovery.measure(ready, rows, plan.restarts, plan.kills))
             self._part("the daemon at rest", ready, lambda: idle.measure(ready, rows, plan.idle_seconds))
             self._part(
                 "packets",
@@ -117,7 +118,7 @@ class Run:
 def main() -> int:
     """Run; the exit code is 0 unless something could not run, or was left behind."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="What podvif costs, beside its floor.")
-    parser.add_argument("--quick", action="store_true", help="about a minute, with wide spreads")
+    parser.add_argument("--quick", action="store_true", help="about two minutes, with wide spreads")
     quick = parser.parse_args().quick
     console = Console(width=None if sys.stdout.isatty() else 140)
     if os.geteuid() != 0:

@@ -33,7 +33,7 @@ class Row:
     """One measured thing.
 
     Attributes:
-        section: what was going on: serial, shim, burst, growth, daemon, traffic.
+        section: what was going on: serial, shim, burst, growth, daemon, recovery, traffic.
         what: the thing.
         unit: of the samples.
         maxsleep: microseconds of pmd-maxsleep; None where no switch has a part in it.

@@ -38,6 +38,7 @@ def show(console: Console, rows: Rows, judged: Iterable[Verdict]) -> None:
     _grouped(console, "beside other ports (ms)", _growth(rows), contenders.FLOOR)
     _grouped(console, "the shim alone", list(rows.of("shim")), contenders.NOOP)
     _grouped(console, "the daemon", list(rows.of("daemon")), "")
+    _grouped(console, "recovery", list(rows.of("recovery")), "")
     _grouped(console, "packets (million per second, both directions)", list(rows.of("traffic")), traffic.HAND)
     _verdicts(console, judged)
     for remark in rows.remarks:

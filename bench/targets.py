@@ -5,10 +5,11 @@ something else keeps the machine busy.  For packets, whose rate swings with the 
 each turn to the next one's.  A target whose rows were not measured is not judged.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench import contenders, idle, shim, traffic
+from bench import contenders, idle, recovery, shim, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS
 from bench.rows import Row, Rows, Spread, spread
 
@@ -18,6 +19,7 @@ SHIM_MOST_MS = 2.0
 SIZE_MOST_MB = 4.0
 RSS_MOST_MB = 90.0
 IDLE_MOST_PERCENT = 1.0
+MOVED_MOST_MS = 500.0
 TRAFFIC_LEAST = 0.98
 
 
@@ -42,7 +44,15 @@ class Verdict:
 
 def verdicts(rows: Rows) -> list[Verdict]:
     """All promises that can be judged."""
-    return [*_serial(rows), *_burst(rows), *_growth(rows), *_shim(rows), *_daemon(rows), *_traffic(rows)]
+    return [
+        *_serial(rows),
+        *_burst(rows),
+        *_growth(rows),
+        *_shim(rows),
+        *_daemon(rows),
+        *_recovery(rows),
+        *_traffic(rows),
+    ]
 
 
 def ratio(row: Row, floor: Row) -> tuple[float, float]:
@@ -106,6 +116,18 @@ def _daemon(rows: Rows) -> Iterator[Verdict]:
 def _limit(what: str, most: float, row: Row) -> Verdict:
     figure = row.spread.p50
     return Verdict(what, f"≤ {most:g} {row.unit}", f"{figure:.2f} {row.unit}", "", figure <= most)
+
+
+def _recovery(rows: Rows) -> Iterator[Verdict]:
+    for row in rows.of("recovery", what=recovery.MOVED):
+        ordered = sorted(row.samples)
+        high = ordered[math.ceil(0.99 * len(ordered)) - 1]
+        what = f"{row.standing} sockets after a restart of vswitchd, p99"
+        beside = f"p50 {row.spread.p50:.0f}, max {ordered[-1]:.0f}"
+        yield Verdict(what, f"≤ {MOVED_MOST_MS:g} ms", f"{high:.0f} ms", beside, high <= MOVED_MOST_MS)
+    for row in rows.of("recovery", what=recovery.STARTED):
+        came = int(sum(row.samples))
+        yield Verdict("starts after kill -9", "all", f"{came} of {len(row.samples)}", "", came == len(row.samples))
 
 
 def _traffic(rows: Rows) -> Iterator[Verdict]:

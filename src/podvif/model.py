@@ -227,7 +227,7 @@ class Seen(msgspec.Struct, frozen=True):
         ovs_socket: what lies at `vif.ovs_socket`.
         addresses: what IPAM gave, None when it was not asked yet.
         addresses_held: IPAM may hold a lease for us.
-        files_current: the pod's files say what they should.
+        files_current: the pod's files say what they should; not looked at, and False, before vswitchd has taken the port.
         files_present: at least one of the files that belong to this attachment is there.
         journalled: the journal has an entry.
     """

@@ -29,6 +29,19 @@ async def test_facts(world: World) -> None:
     assert facts.cur_cfg <= facts.next_cfg
 
 
+async def test_facts_change(world: World) -> None:
+    """What an administrator changes of the switch is seen, and stays while only vswitchd's progress changes."""
+    before = world.switch.facts()
+    world.configure("podvif-test", "yes")
+
+    await world.plugged(world.vif(APPLICATION))
+
+    facts = world.switch.facts()
+    assert facts.other_config["podvif-test"] == "yes"
+    assert (facts.iface_types, facts.dpdk_initialized) == (before.iface_types, True)
+    assert facts.next_cfg > before.next_cfg
+
+
 @pytest.mark.parametrize("listener", BOTH)
 @pytest.mark.parametrize(("vlan", "mtu"), [(None, 1500), (100, 9000)])
 async def test_plug(world: World, listener: Listener, vlan: int | None, mtu: int) -> None:

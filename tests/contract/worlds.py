@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from podvif.host import files
 from podvif.lab.ovs import PrivateOvs
 from podvif.model import Attachment, Listener, SeenPort, SocketFile, Vif
@@ -123,6 +125,10 @@ class World:
         """Another program removes a port."""
         raise NotImplementedError
 
+    def configure(self, key: str, value: str) -> None:
+        """An administrator sets a key of the switch's other_config."""
+        raise NotImplementedError
+
 
 class FakeWorld(World):
     """The fake switch."""
@@ -158,6 +164,9 @@ class FakeWorld(World):
 
     def remove_port(self, name: str) -> None:
         self.fake.remove_port(name)
+
+    def configure(self, key: str, value: str) -> None:
+        self.fake.dpdk = msgspec.structs.replace(self.fake.dpdk, other_config={key: value})
 
 
 class RealWorld(World):
@@ -204,6 +213,9 @@ class RealWorld(World):
 
     def remove_port(self, name: str) -> None:
         self.ovs.vsctl("--no-wait", "del-port", name)
+
+    def configure(self, key: str, value: str) -> None:
+        self.ovs.vsctl("--no-wait", "set", "Open_vSwitch", ".", f"other_config:{key}={value}")
 
     def clear(self) -> None:
         """Leave no port and no socket for the next case.

@@ -121,10 +121,9 @@ class FakeKube:
     ) -> Document | Outcome:
         await self._begin("apply", resource, key)
         stored = self._of(resource).get(key)
-        uid = document.get("metadata", {}).get("uid")
         if stored is None and status:
             return Outcome.MISSING
-        if uid is not None and (stored is None or stored.document["metadata"]["uid"] != uid):
+        if _is_another(document, stored, status=status):
             return Outcome.CONFLICT
         stored = stored or self._new(resource, key)
         after = copy.deepcopy(stored.document)
@@ -150,8 +149,7 @@ class FakeKube:
         stored = self._of(resource).get(key)
         if stored is None:
             return Outcome.MISSING
-        metadata, given = stored.document["metadata"], document.get("metadata", {})
-        if any(given.get(name, metadata[name]) != metadata[name] for name in ("uid", "resourceVersion")):
+        if _is_another(document, stored, status=status):
             return Outcome.CONFLICT
         body = _of_part(_without_server_fields(document), status=status)
         return self._write(resource, key, stored, _merged(stored.document, body))
@@ -288,6 +286,15 @@ def _pairs(selector: str) -> Iterator[tuple[str, str]]:
     for term in filter(None, selector.split(",")):
         name, _, value = term.partition("=")
         yield name, value
+
+
+def _is_another(document: Document, stored: _Stored | None, *, status: bool) -> bool:
+    """Whether the object is not the one, or not of the version, that a request names; a status' requests name no uid."""
+    given = document.get("metadata", {})
+    assert not status or "uid" not in given or "resourceVersion" in given, "metadata.uid guards no status"
+    there = stored.document["metadata"] if stored else {}
+    names = ("resourceVersion",) if status else ("resourceVersion", "uid")
+    return any(given.get(name, there.get(name)) != there.get(name) for name in names)
 
 
 def _without_server_fields(document: Document) -> Document:

@@ -64,10 +64,8 @@ class Life:
 
 class _Driver(VIFVHostUserDriver):
     life = Life()
-    looks = 0
 
     def observe(self, want: Want) -> Seen:
-        self.looks += 1
         self.life.check()
         return super().observe(want)
 

@@ -7,6 +7,8 @@ anywhere.  A machine that cannot have the real one says why and skips it.
 import asyncio
 import contextlib
 import functools
+import gc
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -74,6 +76,10 @@ async def visited(api: KubeApi, crd: Document) -> AsyncIterator[RealWorld]:
         yield world
     finally:
         await world.kube.close()
+        with warnings.catch_warnings():
+            # A connection whose TLS handshake is cancelled is left to the collector by the library.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
         api.resume()
         if not api.api.alive():
             api.start()

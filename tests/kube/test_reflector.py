@@ -125,7 +125,7 @@ async def far(real: RealWorld, way: Way, tmp_path: Path) -> AsyncIterator[Kube]:
 
 
 async def test_gap(real: RealWorld, way: Way, far: Kube) -> None:
-    """What was deleted, made anew and changed while the way was cut is found by the difference, and told once."""
+    """What was deleted, made anew and changed while the way was cut is found by the difference, and each key told once."""
     for name in ("goes", "changes", "again", "stays"):
         await real.made(name)
     async with following(far, real.here, window=1) as reflector:
@@ -136,14 +136,29 @@ async def test_gap(real: RealWorld, way: Way, far: Kube) -> None:
         await real.kube.delete(PODVIFS, real.key("again"))
         await real.made("again")
         await real.kube.merge(PODVIFS, real.key("changes"), {"metadata": {"finalizers": ["a.b/c"]}}, MANAGER)
-        assert reflector.get(real.key("goes")) is not None
+        await way.drop()
+        await reflector.out_of_sync()
+        assert reflector.objects.keys() == {real.key(name) for name in ("goes", "changes", "again", "stays")}
         way.mend()
         await until(reflector, real.key("goes"), lambda vif: vif is None)
         await until(reflector, real.key("changes"), lambda vif: vif is not None and vif.finalizers != ())
         await until(
             reflector, real.key("again"), lambda vif: vif is not None and former is not None and vif.uid != former.uid
         )
-        assert real.key("stays") not in keys
+        assert sorted(keys) == [real.key(name) for name in ("again", "changes", "goes")]
+
+
+async def test_silence(real: RealWorld, way: Way, far: Kube) -> None:
+    """A stream that falls silent without an end is given up, and all of the gap is found."""
+    await real.made("goes")
+    async with following(far, real.here, window=1) as reflector:
+        way.cut()
+        await real.kube.delete(PODVIFS, real.key("goes"))
+        async with asyncio.timeout(SECONDS):
+            await reflector.out_of_sync()
+        await way.drop()
+        way.mend()
+        await until(reflector, real.key("goes"), lambda vif: vif is None)
 
 
 async def test_unreadable(real: RealWorld, caplog: pytest.LogCaptureFixture) -> None:

@@ -36,13 +36,18 @@ class Way:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.drop()
 
     def cut(self) -> None:
         """From now on no byte passes; new connections are taken and get no answer."""
         self._open.clear()
+
+    async def drop(self) -> None:
+        """All connections end, and what was on its way is lost."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
 
     def mend(self) -> None:
         """All that waited passes."""

@@ -7,6 +7,7 @@ nothing is left or lost.
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -455,10 +456,10 @@ def test_killed_during_del(make_node: MakeNode, box: Sandbox, mode: str, step: s
     """A daemon that is killed after any step of DEL is followed by one that leaves nothing; DEL repeated and ADD work."""
     node = make_node()
     config = node.network(mode)
-    with node.crashing_after(step) as daemon:
+    with node.crashing_after(step) as daemon, socket.socket(socket.AF_UNIX) as application:
         attached = node.add(config, box)
         if mode == "server":
-            leave_dead_socket(attached.socket)
+            application.bind(str(attached.socket))  # a dead one would be gone before DEL comes to it
         refused(node.cni("DEL", config, box), 11, str(daemon.socket))
         assert daemon.child.wait(SOON) == -signal.SIGKILL
     with node.running():

@@ -5,7 +5,6 @@ something: the pod can write there.  The specification's file keeps its three ke
 """
 
 import ipaddress
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,5 +83,4 @@ def _env(interfaces: Sequence[dict[str, Any]]) -> str:
 
 def _quote(text: str) -> str:
     # Always in quotes, also where the shell would not need them: one form to read, and to grep for.
-    quoted = shlex.quote(text)
-    return quoted if quoted.startswith("'") else f"'{quoted}'"
+    return "'" + text.replace("'", "'\"'\"'") + "'"

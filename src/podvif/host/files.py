@@ -17,6 +17,7 @@ from podvif.host import sockdiag
 from podvif.model import SocketFile
 
 _TEXT_MAX = 1 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
@@ -59,11 +60,11 @@ def _write_text(parent: int, directory: str, name: str, text: str, mode: int) ->
     # One name per file, so that what a killed daemon left behind is written over by the next and found by a remove.
     temporary = temporary_name(name)
     try:
-        with contextlib.suppress(FileNotFoundError):
+        try:
+            descriptor = os.open(temporary, _NEW, mode, dir_fd=parent)
+        except FileExistsError:
             os.unlink(temporary, dir_fd=parent)
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent
-        )
+            descriptor = os.open(temporary, _NEW, mode, dir_fd=parent)
         try:
             os.fchmod(descriptor, mode)
             _write_all(descriptor, text.encode())

@@ -1,14 +1,16 @@
 """File events: waiting for a fact about a name, and hearing of every change in a directory.
 
 Law: a directory is watched first and looked at second, so that nothing falls between; an overflow of the queue, and the
-loss of the directory itself, are events like any other: look again.
+loss of the directory itself, are events like any other: look again.  The kernel's interface is used as it is (inotify(7)):
+each ADD makes a dozen events, and a library that makes objects of them costs more than the rest of hearing them.
 """
 
 import asyncio
+import ctypes
+import os
+import struct
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-
-from asyncinotify import Inotify, Mask
+from typing import Self
 
 from podvif import errors
 from podvif.errors import Refused
@@ -16,17 +18,14 @@ from podvif.errors import Refused
 _SETTLE = (0.001, 0.01, 0.1)
 """Seconds: bind(2) makes the file, and with it the event, a moment before the kernel lists who is bound to it."""
 
-
-_CHANGES = (
-    Mask.CREATE
-    | Mask.MOVED_TO
-    | Mask.MOVED_FROM
-    | Mask.DELETE
-    | Mask.CLOSE_WRITE
-    | Mask.ONLYDIR
-    | Mask.DELETE_SELF
-    | Mask.MOVE_SELF
-)
+# linux/inotify.h
+_CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
+_DELETE_SELF, _MOVE_SELF, _Q_OVERFLOW, _IGNORED, _ONLYDIR = 0x400, 0x800, 0x4000, 0x8000, 0x1000000
+_COMES = _CREATE | _MOVED_TO | _ONLYDIR
+_CHANGES = _COMES | _MOVED_FROM | _DELETE | _CLOSE_WRITE | _DELETE_SELF | _MOVE_SELF
+_EVENT = struct.Struct("=iIII")
+_BUFFER = 1 << 16
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 async def until(path: str, ready: Callable[[], bool]) -> None:
@@ -35,18 +34,18 @@ async def until(path: str, ready: Callable[[], bool]) -> None:
     Raises:
         Refused: the directory is missing.
     """
-    directory, name = Path(path).parent, Path(path).name
-    with Inotify() as inotify:
+    directory, _, name = path.rpartition("/")
+    with _Watch() as watch:
         try:
-            inotify.add_watch(directory, Mask.CREATE | Mask.MOVED_TO | Mask.ONLYDIR)
+            watch.add(directory, _COMES)
         except OSError as error:
             raise Refused(
                 f"directory {directory} cannot be watched: {error.strerror}", "make it", code=errors.IO_FAILURE
             ) from error
         if ready():
             return
-        async for event in inotify:
-            if event.name is not None and str(event.name) != name:
+        while True:
+            if not any(found in {name, None} for _, found in await watch.events()):
                 continue
             for pause in _SETTLE:
                 if ready():
@@ -57,17 +56,66 @@ async def until(path: str, ready: Callable[[], bool]) -> None:
 async def changes(directory: str) -> AsyncIterator[str | None]:
     """The names that come, go and are written to in the directory; None when anything may have changed.
 
-    The first is None, after the watch stands.  When the directory is missing, or another lies at its path, the iterator
-    ends, and the caller begins again when it likes.
+    The first is None, after the watch stands.  What has happened to a name since the last look is told once.  When the
+    directory is missing, or another lies at its path, the iterator ends, and the caller begins again when it likes.
     """
-    with Inotify() as inotify:
+    with _Watch() as watch:
         try:
-            inotify.add_watch(Path(directory), _CHANGES)
+            watch.add(directory, _CHANGES)
         except OSError:
             return
         yield None
-        async for event in inotify:
-            if event.mask & (Mask.IGNORED | Mask.DELETE_SELF | Mask.MOVE_SELF):
-                yield None
+        while True:
+            events = await watch.events()
+            for name in dict.fromkeys(None if mask & _Q_OVERFLOW else name for mask, name in events):
+                yield name
+            if any(mask & (_IGNORED | _DELETE_SELF | _MOVE_SELF) for mask, _ in events):
                 return
-            yield None if event.mask & Mask.Q_OVERFLOW or event.name is None else str(event.name)
+
+
+class _Watch:
+    """One inotify descriptor, closed with the block."""
+
+    def __enter__(self) -> Self:
+        self._descriptor = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def add(self, directory: str, mask: int) -> None:
+        """Watch a directory.
+
+        Raises:
+            OSError: it cannot be watched.
+        """
+        _checked(_libc.inotify_add_watch(self._descriptor, os.fsencode(directory), mask))
+
+    async def events(self) -> list[tuple[int, str | None]]:
+        """Wait for events; the mask and the name in its directory of each that has come, None for the directory itself."""
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._descriptor, _set, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(self._descriptor)
+        data, offset, found = os.read(self._descriptor, _BUFFER), 0, []
+        while offset < len(data):
+            _, mask, _, length = _EVENT.unpack_from(data, offset)
+            offset += _EVENT.size + length
+            name = data[offset - length : offset].rstrip(b"\0")
+            found.append((mask, os.fsdecode(name) if name else None))
+        return found
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -35,7 +35,7 @@ class BoundSockets:
 
     def __init__(self) -> None:
         self._files: set[tuple[int, int]] = set()
-        self._names: set[tuple[int, str]] = set()
+        self._names: set[tuple[int, bytes]] = set()
 
     def holds(self, path: str, found: os.stat_result) -> bool:
         """Whether somebody is bound to the file `found` at `path`.
@@ -45,11 +45,11 @@ class BoundSockets:
         """
         inode = found.st_ino & 0xFFFFFFFF
         device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
-        return (inode, device) in self._files or (inode, path) in self._names
+        return (inode, device) in self._files or (inode, os.fsencode(path)) in self._names
 
     def add(self, payload: bytes) -> None:
         """Take in one unix_diag_msg with its attributes."""
-        offset, inode, device, name = _MESSAGE.size, 0, 0, ""
+        offset, inode, device, name = _MESSAGE.size, 0, 0, b""
         while offset + _ATTRIBUTE.size <= len(payload):
             length, kind = _ATTRIBUTE.unpack_from(payload, offset)
             if length < _ATTRIBUTE.size:
@@ -58,7 +58,7 @@ class BoundSockets:
             if kind == _UNIX_DIAG_VFS:
                 inode, device = _VFS.unpack(value)
             elif kind == _UNIX_DIAG_NAME:
-                name = os.fsdecode(value.rstrip(b"\0"))
+                name = value.rstrip(b"\0")
             offset += length + 3 & ~3
         if inode:
             self._files.add((inode, device))

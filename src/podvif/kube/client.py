@@ -1,7 +1,7 @@
 """One API server: the requests that podvif makes of it.
 
 Law: whatever the library or the network does comes out of here as `Retry`, `Refused` or an `Outcome`; no request lasts longer
-than its deadline, and no watch is longer silent than its window and a little.  lightkube gives the configuration, the
+than its deadline, and no watch is longer silent than its window and that deadline.  lightkube gives the configuration, the
 credentials and the connection; paths and answers are dealt with here.  Its watch splits lines at every line end of Unicode,
 which JSON texts may have in them, asks for no bookmarks, and lets a refused connection through its own error handling.
 """
@@ -20,7 +20,7 @@ import yaml
 from lightkube import ConfigError, KubeConfig
 from lightkube.config.client_adapter import AsyncClient, ConnectionParams
 
-from podvif.errors import Refused, Retry
+from podvif.errors import Bug, Refused, Retry
 from podvif.kube.resources import Document, Key, Resource, Where
 
 EVERYTHING = Where()
@@ -30,9 +30,6 @@ SECONDS = 10.0
 
 PAGE = 500
 """Objects to a page of a list, as client-go has it."""
-
-GRACE = 10.0
-"""Seconds that a watch may be silent beyond its window, at whose end the server has to close it."""
 
 
 class Outcome(enum.Enum):
@@ -100,8 +97,13 @@ class _List(msgspec.Struct):
     items: tuple[dict[str, Any], ...] = ()
 
 
+class _Cause(msgspec.Struct):
+    field: str = ""
+
+
 class _Details(msgspec.Struct):
     name: str = ""
+    causes: tuple[_Cause, ...] = ()
 
 
 class _Status(msgspec.Struct):
@@ -118,7 +120,7 @@ class Kube:
     Args:
         kubeconfig: path of a kubeconfig file, whose current context is used.  Empty: the pod's service account if there is
             one, else what KUBECONFIG names, else ~/.kube/config.
-        seconds: deadline of a request.
+        seconds: deadline of a request; a watch may be silent for so much longer than its window.
 
     Raises:
         Refused: there is no usable configuration.
@@ -179,7 +181,7 @@ class Kube:
             "allowWatchBookmarks": "true",  # else a rare event's version is forgotten long before the next one
             "timeoutSeconds": str(max(1, int(window))),
         }
-        timeout = httpx2.Timeout(self._seconds, read=window + GRACE)
+        timeout = httpx2.Timeout(self._seconds, read=window + self._seconds)  # the server ends it
         what = f"watch {resource}"
         with _translated(what, self.server):
             request = self._http.build_request("GET", _path(resource, where.namespace), params=params, timeout=timeout)
@@ -232,11 +234,12 @@ class Kube:
         Args:
             resource: the kind.
             key: the object.
-            document: the fields.
+            document: the fields; metadata.resourceVersion in them is a precondition (CONFLICT).
             manager: field manager; what it applied before and leaves out now goes.
-            status: by the status subresource.
+            status: by the status subresource, which does not look at metadata.uid.
             force: take fields over from other managers; else their ownership is a CONFLICT.
         """
+        _check_precondition(document, status=status)
         path = _path(resource, key.namespace, key, status=status)
         params = {"fieldManager": manager, "force": str(force).lower()}
         named = {"name": key.name} | ({"namespace": key.namespace} if key.namespace else {})
@@ -247,7 +250,8 @@ class Kube:
     async def merge(
         self, resource: Resource, key: Key, document: Document, manager: str, *, status: bool = False
     ) -> Document | Outcome:
-        """JSON merge patch; metadata.resourceVersion and metadata.uid in it are preconditions (CONFLICT)."""
+        """JSON merge patch; metadata.resourceVersion and, but for a status, metadata.uid in it are preconditions (CONFLICT)."""
+        _check_precondition(document, status=status)
         path = _path(resource, key.namespace, key, status=status)
         kind = "application/merge-patch+json"
         params = {"fieldManager": manager}
@@ -311,6 +315,15 @@ def _path(resource: Resource, namespace: str, key: Key | None = None, *, status:
     return "/".join(urllib.parse.quote(part, safe="") for part in parts)
 
 
+def _check_precondition(document: Document, *, status: bool) -> None:
+    metadata = document.get("metadata", {})
+    if status and "uid" in metadata and "resourceVersion" not in metadata:
+        raise Bug(
+            "the status subresource does not look at metadata.uid: the status would reach another object of that name",
+            "give metadata.resourceVersion as well",
+        )
+
+
 def _selectors(where: Where) -> dict[str, str]:
     selectors = {"labelSelector": where.labels, "fieldSelector": where.fields}
     return {name: selector for name, selector in selectors.items() if selector}
@@ -356,6 +369,8 @@ def _outcome(answer: httpx2.Response) -> Outcome | None:
             return Outcome.EXISTS
         case 409, _:
             return Outcome.CONFLICT
+        case 422, _ if any(cause.field == "metadata.uid" for cause in status.details.causes):
+            return Outcome.CONFLICT  # how the server says that the object is another one than was meant
     return None
 
 

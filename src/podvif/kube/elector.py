@@ -23,6 +23,7 @@ from podvif.kube.resources import LEASES, Document, Key, Resource
 
 _log = logging.getLogger(__name__)
 _MANAGER = "podvif-elector"
+_TRIES = 3
 
 
 class Api(Protocol):
@@ -155,14 +156,24 @@ class Elector:
             await self._release()
 
     async def _release(self) -> None:
-        version = self._seen["metadata"]["resourceVersion"]
-        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-        patch = {"metadata": {"resourceVersion": version}, "spec": spec}
         try:
-            async with asyncio.timeout(self._timing.retry):
-                await self._api.merge(LEASES, self._key, patch, _MANAGER)
+            async with asyncio.timeout(self._timing.renew_deadline / 2):
+                await self._give_back()
         except (Retry, Refused, TimeoutError) as error:
-            _log.warning("the lease %s could not be given back, it runs out by itself: %s", self._key, error)
+            why = str(error) or "no answer"
+            _log.warning("the lease %s could not be given back, it runs out by itself: %s", self._key, why)
+
+    async def _give_back(self) -> None:
+        lease: Document | None = self._seen
+        for _ in range(_TRIES):
+            lease = lease or await self._api.get(LEASES, self._key)
+            if lease is None or lease.get("spec", {}).get("holderIdentity") != self._identity:
+                return
+            spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+            patch = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}, "spec": spec}
+            if not isinstance(await self._api.merge(LEASES, self._key, patch, _MANAGER), Outcome):
+                return
+            lease = None  # a renewal of ours that was cancelled has come through all the same
 
     async def _try_to(self, what: str) -> bool:
         """One attempt to get or keep the lease; whether it is ours now."""

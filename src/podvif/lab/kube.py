@@ -34,12 +34,17 @@ def folder_of_programs() -> Path:
     Raises:
         LabError: they are not built.
     """
-    given = os.environ.get(PROGRAMS)
-    if given is None and not _BUILD.exists():
+    if given := os.environ.get(PROGRAMS):
+        folder, remedy = Path(given), f"set {PROGRAMS} to the folder that has it and etcd"
+    elif _BUILD.exists():
+        folder, remedy = (
+            Path(output([str(_BUILD), "--where"]).strip()),
+            "run scripts/build-kube, which takes some minutes",
+        )
+    else:
         raise LabError(f"kube-apiserver is not there: set {PROGRAMS} to the folder that has it and etcd")
-    folder = Path(given or output([str(_BUILD), "--where"]).strip())
     if not (folder / "kube-apiserver").exists():
-        raise LabError(f"kube-apiserver is not built: run {given or 'scripts/build-kube'}, which takes some minutes")
+        raise LabError(f"kube-apiserver is not in {folder}: {remedy}")
     return folder
 
 

@@ -84,7 +84,7 @@ async def converge(
     *,
     seconds: float,
     wanted: Callable[[], bool],
-    unwanted: asyncio.Event | None = None,
+    unwanted: asyncio.Future[None] | None = None,
     waiting: bool = True,
 ) -> Outcome:
     """Do what is missing until nothing is.
@@ -95,7 +95,7 @@ async def converge(
         locks: the sandboxes' locks.
         seconds: how long it may wait in all.
         wanted: whether the goal still is one; asked under the lock before each step.
-        unwanted: set when it may be none any more; ends a wait.
+        unwanted: done when it may be none any more; ends a wait.
         waiting: whether to wait at all; else a wait ends the walk.
 
     Raises:
@@ -124,27 +124,23 @@ async def converge(
             return Outcome(taken, seen, step)
         if not taken or taken[-1] is not step:  # waking up for something else and waiting on is no new step
             taken.append(step)
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                await _either(world.wait(want, step, seen), unwanted)
-        except TimeoutError as error:
-            raise _too_late(want, step, seconds) from error
+        if not await _within(deadline - time.monotonic(), world.wait(want, step, seen), unwanted):
+            raise _too_late(want, step, seconds)
     raise Bug(f"{want.attachment} does not reach its goal: {', '.join(step.value for step in taken[-8:])}")
 
 
-async def _either(waiting: Coroutine[Any, Any, None], unwanted: asyncio.Event | None) -> None:
-    """Wait for one of the two; an error of the first is raised."""
-    if unwanted is None:
-        await waiting
-        return
-    tasks = (asyncio.ensure_future(waiting), asyncio.ensure_future(unwanted.wait()))
+async def _within(seconds: float, waiting: Coroutine[Any, Any, None], unwanted: asyncio.Future[None] | None) -> bool:
+    """Wait for one of the two; whether it came in time.  An error of the first is raised."""
+    task = asyncio.ensure_future(waiting)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            tasks[0].result()
+        done, _ = await asyncio.wait(
+            {task, unwanted} if unwanted else {task}, timeout=max(0, seconds), return_when=asyncio.FIRST_COMPLETED
+        )
+        if task in done:
+            task.result()
+        return bool(done)
     finally:
-        for task in tasks:
-            task.cancel()
+        task.cancel()
 
 
 def _too_late(want: Want, step: Step, seconds: float) -> Retry:

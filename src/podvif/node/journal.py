@@ -33,6 +33,7 @@ class Journal:
         self._directory = names.journal_directory(state_dir)
         self._entries: dict[Attachment, Entry] = {}
         self._by_port: dict[str, Attachment] = {}
+        self._behind: set[Attachment] = set()
         self._encoder = msgspec.json.Encoder()
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)  # noqa: PTH103
@@ -94,6 +95,7 @@ class Journal:
         name = names.journal_file(entry.attachment)
         files.write_texts(self._directory, {name: self._encoder.encode(entry).decode()}, mode=0o600)
         self.remember(entry)
+        self._behind.discard(entry.attachment)
 
     def mark(self, entry: Entry) -> None:
         """Write an entry if that is possible, and go on with it if not: what leaves has to leave on a full disk too."""
@@ -104,6 +106,11 @@ class Journal:
                 "%s is %s and the journal cannot be told: %s", entry.attachment, entry.goal.value, error.message
             )
             self.remember(entry)
+            self._behind.add(entry.attachment)
+
+    def is_behind(self, attachment: Attachment) -> bool:
+        """Whether the disk says something older of the attachment: what a new daemon would go on from."""
+        return attachment in self._behind
 
     def remember(self, entry: Entry) -> None:
         """Change an entry in memory alone: for what need not be known after a crash, since it is done again then."""
@@ -113,6 +120,7 @@ class Journal:
     def remove(self, attachment: Attachment) -> None:
         """Forget an attachment; forgotten already is fine."""
         files.remove(self._directory, [names.journal_file(attachment)])
+        self._behind.discard(attachment)
         entry = self._entries.pop(attachment, None)
         if entry and self._by_port.get(entry.vif.name) == attachment:
             del self._by_port[entry.vif.name]

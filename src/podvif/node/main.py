@@ -114,6 +114,7 @@ async def _serve(settings: Settings) -> None:
     await server.stop()
     for task in background:
         task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
     if pages:
         await pages.stop()
     await switch.close()

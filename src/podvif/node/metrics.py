@@ -32,7 +32,19 @@ from podvif.settings import Settings
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 180)
 """Seconds: from a STATUS that only looks, to an ADD that waits for vswitchd until add_timeout."""
 
-CAUSES = ("start", "OVSDB", "OVS port", "socket", "pod file", "files", "application", "resync", "retry")
+CAUSES = (
+    "start",
+    "OVSDB",
+    "OVS port",
+    "socket",
+    "pod file",
+    "files",
+    "vswitchd ended",
+    "a verb failed",
+    "sweep",
+    "resync",
+    "retry",
+)
 """The events that recovery knows (`podvif.node.recover`); another one is counted just as well."""
 
 _RESULTS = ("ok", "retry", "refused", "bug")

@@ -101,6 +101,8 @@ class Recovery:
         self._workers: dict[Attachment, asyncio.Task[None]] = {}
         self._again: dict[Attachment, _Again] = {}
         self._said: dict[Attachment, str] = {}
+        self._in_the_way = ""
+        self._runs = False
         self._links: dict[Attachment, LinkState] = {}
         self._observers: list[Callable[[str, list[Step]], None]] = []
         for entry in journal.all():
@@ -121,16 +123,25 @@ class Recovery:
         return self._sweep.swept
 
     async def run(self) -> None:
-        """Watch and look again, until cancelled."""
+        """Watch and look again, until cancelled; what a worker is at then is for the next daemon."""
+        self._runs = True
         self._switch.on_connect(lambda: self.touch_all("OVSDB"))
         self._switch.on_ports(self._ports_changed)
         self._verbs.on_failure(lambda attachment: self.touch(attachment, "a verb failed"))
         self.touch_all("start")
-        async with asyncio.TaskGroup() as tasks:
-            for directory in {self._settings.mount_point, self._settings.ovs_vhu_path}:
-                tasks.create_task(self._watch(directory))
-            tasks.create_task(self._vswitchd())
-            tasks.create_task(self._rounds())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for directory in {self._settings.mount_point, self._settings.ovs_vhu_path}:
+                    tasks.create_task(self._watch(directory))
+                tasks.create_task(self._vswitchd())
+                tasks.create_task(self._rounds())
+        finally:
+            self._runs = False
+            for attachment in list(self._again):
+                self._rest(attachment)
+            for worker in self._workers.values():
+                worker.cancel()
+            await asyncio.gather(*self._workers.values(), return_exceptions=True)
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -147,10 +158,25 @@ class Recovery:
         """Hear of vswitchd's end: what it leaves where the next one binds has to go before that one starts."""
         while True:
             found = self._driver.vswitchd()
-            if found and found.pid is not None:
-                await process.ended(found.pid)
+            pid = found.pid if found else None
+            if pid is not None:
+                await process.ended(pid)
+                found = self._driver.vswitchd()
+            if not (found and found.alive):
+                self._clear_the_way()
+            if pid is not None:
                 self.touch_all("vswitchd ended")
             await asyncio.sleep(_MISSING)
+
+    def _clear_the_way(self) -> None:
+        trouble = ""
+        try:
+            self._driver.clear_the_way()
+        except PodvifError as error:
+            trouble = error.message
+        if trouble and trouble != self._in_the_way:
+            _LOG.warning("what the last vswitchd left is in the way of the next: %s", trouble)
+        self._in_the_way = trouble
 
     async def _rounds(self) -> None:
         while True:
@@ -201,7 +227,7 @@ class Recovery:
     def touch(self, attachment: Attachment, cause: str) -> None:
         """Look at an attachment soon; several causes until then are one look."""
         entry = self._journal.get(attachment)
-        if entry is None or self._verbs.busy(attachment):  # a verb looks after its own
+        if not self._runs or entry is None or self._verbs.busy(attachment):  # a verb looks after its own
             return
         self._pending.setdefault(attachment, cause)
         if attachment not in self._workers:

@@ -14,7 +14,7 @@ import stat
 import struct
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -68,8 +68,8 @@ class Server:
         self._queries = queries
         self._measure = measure
         self.plugin_version = ""
-        self._reading: set[asyncio.Task[bytes | None]] = set()
-        self._running: set[asyncio.Task[Any]] = set()
+        self._reading: set[_Client] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -89,7 +89,9 @@ class Server:
                 "look at its directory",
                 code=errors.IO_FAILURE,
             ) from error
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, backlog=_BACKLOG)
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            lambda: _Client(self._reading, self._start), sock=listener, backlog=_BACKLOG
+        )
 
     async def stop(self) -> None:
         """Take no more requests, and wait for the ones that run."""
@@ -97,41 +99,25 @@ class Server:
             self._server.close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)  # noqa: PTH108
-        for task in self._reading:
-            task.cancel()
+        for client in set(self._reading):
+            _LOG.info("a client had not sent its request when the daemon was stopped")
+            client.hang_up()
         while self._running:
             await asyncio.wait(self._running)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_read(reader))
-        self._reading.add(task)
-        task.add_done_callback(self._reading.discard)
-        try:
-            frame = await task
-            if frame is not None:
-                self._track(asyncio.current_task())
-                reply = await self._answer(frame)
-                data = msgspec.json.encode(reply)
-                writer.write(_LENGTH.pack(len(data)) + data)
-                await writer.drain()
-        except ConnectionError:
-            _LOG.info("a client went away before its answer")
-        except asyncio.CancelledError:
-            _LOG.info("a client had not sent its request, or not read its answer, when the daemon was stopped")
-            writer.transport.abort()
-        finally:
-            writer.close()
-            try:
-                await writer.wait_closed()
-            except ConnectionError:
-                pass
-            except asyncio.CancelledError:
-                writer.transport.abort()
+    def _start(self, client: "_Client", frame: bytes) -> None:
+        task = asyncio.ensure_future(self._serve(client, frame))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
-    def _track(self, task: asyncio.Task[Any] | None) -> None:
-        if task is not None:
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+    async def _serve(self, client: "_Client", frame: bytes) -> None:
+        try:
+            data = msgspec.json.encode(await self._answer(frame))
+            await client.tell(_LENGTH.pack(len(data)) + data)
+        except asyncio.CancelledError:
+            _LOG.info("a client had not been answered, or not read its answer, when the daemon was stopped")
+            client.drop()
+            raise
 
     async def _answer(self, data: bytes) -> _Reply:
         try:
@@ -229,17 +215,71 @@ def _failed(error: BaseException, version: str) -> _Reply:
     return _Reply(1, msgspec.json.encode(document).decode() + "\n")
 
 
-async def _read(reader: asyncio.StreamReader) -> bytes | None:
-    """One frame; None when the client sends something else."""
-    try:
-        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+class _Client(asyncio.Protocol):
+    """One connection: hands over the frame that comes, sends the answer and hangs up.
+
+    A protocol and no streams: those make two tasks and a dozen objects for each call.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(self, reading: set["_Client"], start: Callable[["_Client", bytes], None]) -> None:
+        """Take the set to be in until the frame has come, and who is handed the frame."""
+        self._reading = reading
+        self._start = start
+        self._data = bytearray()
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read."""
+        self._transport = cast("asyncio.Transport", transport)  # a stream's is one that reads and writes
+        self._reading.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece; what follows a frame is of no interest."""
+        if self not in self._reading:
+            return
+        self._data += data
+        if len(self._data) < _LENGTH.size:
+            return
+        (length,) = _LENGTH.unpack_from(self._data)
         if length > FRAME_MAX:
             _LOG.warning("a client announced a frame of %d bytes: refused", length)
-            return None
-        return await reader.readexactly(length)
-    except asyncio.IncompleteReadError:
-        _LOG.info("a client sent less than a frame")
-        return None
+            self.hang_up()
+        elif len(self._data) >= _LENGTH.size + length:
+            self._reading.discard(self)
+            self._start(self, bytes(self._data[_LENGTH.size : _LENGTH.size + length]))
+
+    def eof_received(self) -> bool:
+        """Say whether to go on: a client that has asked may well have nothing more to say."""
+        if self in self._reading:
+            _LOG.info("a client sent less than a frame")
+            self._reading.discard(self)
+            return False
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that nobody is there any more."""
+        self._reading.discard(self)
+        if exc is not None:
+            _LOG.info("a client went away before its answer")
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    def hang_up(self) -> None:
+        """Close, once what was written has gone."""
+        self._reading.discard(self)
+        self._transport.close()
+
+    def drop(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    async def tell(self, data: bytes) -> None:
+        """Send this, hang up, and return when it has gone, or nobody is there to take it."""
+        self._transport.write(data)
+        self.hang_up()
+        await self._gone
 
 
 def _remove_stale(path: str) -> None:

@@ -56,7 +56,7 @@ class Verbs:
         self._readiness = readiness
         self._source = source_of(settings)
         self._locks = Locks()
-        self._unwanted: dict[Attachment, set[asyncio.Event]] = {}
+        self._unwanted: dict[Attachment, set[asyncio.Future[None]]] = {}
         self._busy: collections.Counter[Attachment] = collections.Counter()
         self._on_failure: list[Callable[[Attachment], None]] = []
         self._table: dict[Command, Callable[[Request], Awaitable[dict[str, Any] | None]]] = {
@@ -157,7 +157,7 @@ class Verbs:
         except Retry as error:
             # The intention is written down, and nothing that the pod could see is left: CNI wants a DEL that succeeds.
             # Only a runtime that could do better by trying again is told of the failure.
-            if not self._readiness.switch_trouble():
+            if not self._readiness.switch_trouble() or self._journal.is_behind(entry.attachment):
                 raise
             _LOG.warning("%s is leaving, the rest follows: %s", entry.attachment, error.message)
 
@@ -234,7 +234,7 @@ class Verbs:
 
         if self._readiness.switch_trouble():
             await self._readiness.connect()
-        unwanted = asyncio.Event()
+        unwanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._unwanted.setdefault(entry.attachment, set())
         waiting.add(unwanted)
         try:
@@ -258,10 +258,11 @@ class Verbs:
         """Write down that the attachment leaves, and wake up whoever waits for it to be attached."""
         found = self._journal.get(entry.attachment)
         leaving = msgspec.structs.replace(found or entry, goal=Goal.LEAVING)
-        if leaving != found:
+        if leaving != found or self._journal.is_behind(entry.attachment):
             self._journal.mark(leaving)
         for unwanted in self._unwanted.get(entry.attachment, ()):
-            unwanted.set()
+            if not unwanted.done():
+                unwanted.set_result(None)
         return leaving
 
     async def absent(self, entry: Entry) -> list[Step]:

@@ -75,6 +75,8 @@ class VIFVHostUserDriver:
         self._ipam = ipam
         self._directory = settings.mount_point
         self._ovs_rundirs = rundirs(settings)
+        self._last_switch_netns: str | None = None
+        self._rendered: tuple[list[Entry], dict[str, str]] = ([], {})
 
     # -- observing -----------------------------------------------------------------------------------------------------
 
@@ -85,19 +87,22 @@ class VIFVHostUserDriver:
         leaving = want.goal is Goal.LEAVING
         # What leaves loses its socket whether it lives or not, so nobody is asked; OVS's own side is asked of OVS alone.
         pod_side = () if leaving else self._namespaces(want.vif.listener, entry)
-        expected = self._texts(want)
+        port = switch.port(vif.name)
+        # The pod's files are written last: until vswitchd has taken the port nobody asks whether they are as they should be.
+        last = not leaving and port is not None and port.ofport is not None
+        expected = self._texts(want) if leaving or last else {}
         ovs_side = leaving or vif.listener is Listener.OVS
         return Seen(
             switch_trouble=switch.trouble(),
             directory=files.is_directory(self._directory),
             bridge_datapath=switch.bridge_datapath(vif.bridge),
-            port=switch.port(vif.name),
+            port=port,
             settled=switch.settled(vif.name),
             pod_socket=files.look_at_socket(vif.socket, pod_side),
             ovs_socket=self._ovs_socket(vif) if ovs_side else SocketFile.ABSENT,
             addresses=entry.addresses if entry else None,
             addresses_held=bool(entry and entry.ipam),
-            files_current=not leaving
+            files_current=last
             and all(files.read_text(self._directory, name) == text for name, text in expected.items()),
             files_present=leaving and self._files_present(want, expected),
             journalled=entry is not None,
@@ -114,7 +119,9 @@ class VIFVHostUserDriver:
             if (entry.attachment != want.attachment or want.goal is not Goal.LEAVING)
             and (entry.ipam is None or entry.addresses is not None)
         ]
-        return podfiles.render(entries)
+        if self._rendered[0] != entries:  # looking, writing and looking again follow upon each other
+            self._rendered = (entries, podfiles.render(entries))
+        return self._rendered[1]
 
     def _files_present(self, want: Want, expected: dict[str, str]) -> bool:
         if files.present(self._directory, _own_files(want)):
@@ -133,7 +140,12 @@ class VIFVHostUserDriver:
         Found out when it is asked for: where no socket lies nobody asks.
         """
         if listener is Listener.OVS:
-            yield self.switch_netns()
+            # Bound is bound, whoever runs by now: who vswitchd is, is asked only when nobody is found where it was last.
+            last = self._last_switch_netns
+            yield last
+            self._last_switch_netns = self.switch_netns()
+            if self._last_switch_netns != last:
+                yield self._last_switch_netns
             return
         if entry and entry.netns and netns.is_still(entry.netns, entry.netns_inode):
             yield entry.netns
@@ -197,6 +209,20 @@ class VIFVHostUserDriver:
         else:
             namespaces = list(self._namespaces(want.vif.listener, self._journal.get(want.attachment)))
             files.remove_dead_socket(want.vif.socket, namespaces)
+
+    def clear_the_way(self) -> None:
+        """Remove what a vswitchd that has ended left where the next one binds; the caller knows that none runs.
+
+        One that finds a file there not only fails to bind: DPDK 22.11 closes a descriptor twice then, which is another
+        port's by that time.  So nobody may be too busy for it, and the table, which is asked under a lock, is not.
+
+        Raises:
+            Retry: an I/O error.
+            Refused: a directory lies there.
+        """
+        for entry in self._journal.all():
+            if entry.vif.listener is Listener.OVS:
+                files.remove_dead_socket(entry.vif.ovs_socket, [self.switch_netns()])
 
     async def wait(self, want: Want, step: Step, seen: Seen) -> None:
         """Return when what `step` waits for may have come."""

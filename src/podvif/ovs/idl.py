@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from ovs.db import idl
 from ovsdbapp.backend.ovs_idl import connection, idlutils, transaction
 from ovsdbapp.schema.open_vswitch import commands
@@ -47,6 +48,9 @@ _COLUMNS = {
     ],
 }
 
+_NUMBERS = frozenset({"next_cfg", "cur_cfg"})
+"""What changes at each transaction in the switch's own row; the rest of it hardly ever does."""
+
 _PROBE_MS = 2000  # finds an ovsdb-server that is there and does not answer; the library would not ask on a unix socket
 
 
@@ -81,7 +85,7 @@ class WatchedIdl(idl.Idl):
         self._on_change = on_change
         self._dirty_ports: set[str] = set()
         self._dirty_bridges: set[str] = set()
-        self._dirty_root = False
+        self._dirty_root: set[str] = set()
         self._bridge_of: dict[Any, str] = {}
         self._ports_of: dict[str, set[Any]] = {}
 
@@ -95,7 +99,7 @@ class WatchedIdl(idl.Idl):
             case "Bridge" if updates is None or not updates._data.keys().isdisjoint({"ports", "datapath_type"}):  # noqa: SLF001
                 self._dirty_bridges.add(row.name)
             case "Open_vSwitch":
-                self._dirty_root = True
+                self._dirty_root.update(_COLUMNS["Open_vSwitch"] if updates is None else updates._data)  # noqa: SLF001
 
     def run(self) -> bool:
         """Handle what has come from the server, then publish it."""
@@ -120,6 +124,7 @@ class WatchedIdl(idl.Idl):
         self._ports_of.clear()
         self.replica.datapaths.clear()
         self.replica.ports.clear()
+        self._dirty_root = set(_COLUMNS["Open_vSwitch"])
         self._dirty_bridges = {row.name for row in self.tables["Bridge"].rows.values()}
         self._dirty_ports = {row.name for row in self.tables["Port"].rows.values()}
         self._read()
@@ -130,7 +135,8 @@ class WatchedIdl(idl.Idl):
         self._on_change(names)
 
     def _read(self) -> None:
-        self._read_root()
+        if self._dirty_root:
+            self._read_root()
         for name in self._dirty_bridges:
             self._read_bridge(name)
         for name in self._dirty_ports:
@@ -139,12 +145,17 @@ class WatchedIdl(idl.Idl):
                 self.replica.ports.pop(name, None)
             else:
                 self.replica.ports[name] = port
-        self._dirty_root = False
+        self._dirty_root = set()
         self._dirty_bridges = set()
         self._dirty_ports = set()
 
     def _read_root(self) -> None:
         for row in self.tables["Open_vSwitch"].rows.values():
+            if self._dirty_root <= _NUMBERS:
+                self.replica.facts = msgspec.structs.replace(
+                    self.replica.facts, next_cfg=row.next_cfg, cur_cfg=row.cur_cfg
+                )
+                continue
             self.replica.facts = SwitchFacts(
                 dpdk_initialized=bool(row.dpdk_initialized),
                 iface_types=frozenset(row.iface_types),

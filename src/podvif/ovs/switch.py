@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -279,7 +280,7 @@ def _os_vif_object(vif: Vif, bridge: str) -> Any:
     return os_vif_vif.VIFVHostUser(
         id=vif.port_id,
         address=vif.mac,
-        network=network.Network(id=vif.port_id, bridge=bridge, mtu=vif.mtu),
+        network=_network(bridge, vif.mtu),
         port_profile=profile,
         plugin="ovs",
         mode=mode_of(vif.listener),
@@ -289,6 +290,12 @@ def _os_vif_object(vif: Vif, bridge: str) -> Any:
         preserve_on_delete=False,
         active=False,
     )
+
+
+@functools.lru_cache
+def _network(bridge: str, mtu: int) -> Any:
+    # os-vif asks for an id and makes nothing of it; its objects are slow to make, and this one is the same for all ports.
+    return network.Network(id=str(uuid.uuid5(uuid.NAMESPACE_OID, bridge)), bridge=bridge, mtu=mtu)
 
 
 def _load_os_vif() -> Any:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -113,3 +113,37 @@ async def test_given_up(path: Path) -> None:
             await asyncio.wait_for(inotify.until(str(path), lambda: False), 0.01)
 
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+async def test_changes(path: Path) -> None:
+    """Every name that comes, goes or is written to is told, once for all that has happened to it; links are not followed."""
+    heard = inotify.changes(str(path.parent))
+    assert await anext(heard) is None
+    for name in ("one", "two"):
+        path.with_name("new").write_text("text")
+        path.with_name("new").rename(path.with_name(name))
+    path.symlink_to("nowhere")  # noqa: ASYNC240  nobody else runs on this loop
+    path.unlink()  # noqa: ASYNC240
+
+    assert [await asyncio.wait_for(anext(heard), 5) for _ in range(4)] == ["new", "one", "two", "vhu"]
+    path.with_name("one").write_text("more")
+    assert await asyncio.wait_for(anext(heard), 5) == "one"
+
+
+async def _remove(path: Path) -> None:
+    path.parent.rmdir()
+
+
+async def _move(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("lose", [_remove, _move])
+async def test_changes_of_a_directory_that_is_lost(path: Path, lose: Callable[[Path], Awaitable[None]]) -> None:
+    """A directory that is removed or moved away is told as that anything may have changed, and ends it; so is a missing one."""
+    heard = inotify.changes(str(path.parent))
+    assert await anext(heard) is None
+    await lose(path)
+
+    assert [name async for name in heard] == [None]
+    assert [name async for name in inotify.changes(str(path.parent))] == []

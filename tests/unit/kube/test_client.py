@@ -11,6 +11,13 @@ from podvif.kube import client
 from podvif.kube.client import Change, ExpiredError, Kube, Outcome
 from podvif.kube.resources import NODES, PODS, PODVIFS, Key
 
+KUBECONFIG = """
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+"""
+
 
 @pytest.mark.parametrize(
     "text", ["", "a: [", "apiVersion: v1\nkind: Config\n", "7", "clusters: []\ncontexts: []\nusers: []"]
@@ -131,3 +138,14 @@ def test_ours_pass() -> None:
     """An error that is ours already passes the door as it is."""
     with pytest.raises(Bug, match=r"^mine$"), client._translated("get x", "https://there"):
         raise Bug("mine")
+
+
+@pytest.mark.parametrize("verb", ["apply", "merge"])
+async def test_status_by_uid(tmp_path: Path, verb: str) -> None:
+    """A status that is to be guarded by the object's uid alone is a bug: the server would not look at it."""
+    config = tmp_path / "config"
+    config.write_text(KUBECONFIG)
+    kube = Kube(str(config))
+    with pytest.raises(Bug, match=r"does not look at metadata\.uid"):
+        await getattr(kube, verb)(PODVIFS, Key("a", "b"), {"metadata": {"uid": "u"}}, "m", status=True)
+    await kube.close()

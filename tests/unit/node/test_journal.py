@@ -157,6 +157,7 @@ def test_leaving_on_a_failing_disk(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
     journal.mark(entry(goal=Goal.LEAVING))
 
+    assert journal.is_behind(ATTACHMENT)
     found = journal.get(ATTACHMENT)
     assert found is not None
     assert found.goal is Goal.LEAVING

@@ -1,6 +1,8 @@
 """What Prometheus is told."""
 
+import ast
 import asyncio
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from podvif.core.attach import Link, Step, Want
 from podvif.errors import Bug, PodvifError, Refused, Retry
 from podvif.model import Attachment, Goal, Listener, Seen
-from podvif.node import metrics
+from podvif.node import metrics, recover
 from podvif.node.journal import Journal
 from podvif.node.metrics import FAMILIES, MeasuredDriver, Metrics, SeenLink
 from tests.fakes.ipam import FakeIpam
@@ -96,6 +98,15 @@ def test_failures_are_there_from_the_start(daemon: Daemon) -> None:
         assert daemon.value("podvif_verb_duration_seconds_count", verb=verb, result="bug") == 0
     assert daemon.value("podvif_steps_failed_total", step="plug", family="retry") == 0
     assert daemon.value("podvif_recoveries_total", cause="socket") == 0
+
+
+def test_causes() -> None:
+    """The causes that are there from the start are those that recovery names, no more and no fewer."""
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(recover))) if isinstance(node, ast.Call)]
+    touched = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr.startswith("touch")]
+    last = [call.args[-1] for call in touched]
+
+    assert {arg.value for arg in last if isinstance(arg, ast.Constant)} == set(metrics.CAUSES)
 
 
 def test_unknown_verbs(daemon: Daemon) -> None:

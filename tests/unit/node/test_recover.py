@@ -169,15 +169,21 @@ async def test_application_dies_before_it_is_connected(node: Node) -> None:
         await until(lambda: not os.path.lexists(path))
 
 
-async def test_end_of_vswitchd(node: Node) -> None:
-    """The end of vswitchd is an event: what it has left in the next one's way is looked for at once."""
-    await node.call("ADD", network(Listener.OVS))
+async def test_dead_socket_while_a_verb_is_busy(node: Node) -> None:
+    """What an ended vswitchd has left in the next one's way goes also while an ADD waits for it."""
+    node.switch.pause_vswitchd()
     async with process_of_vswitchd(node) as vswitchd, recovering(node):
-        looks = node.driver.looks
+        adding = asyncio.ensure_future(node.call("ADD", network(Listener.OVS)))
+        await node.switch.waited.wait()
+        path = node.vif(Listener.OVS).ovs_socket
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(path)
 
         await vswitchd.communicate(b"\n")
 
-        await until(lambda: node.driver.looks > looks)
+        await until(lambda: not os.path.lexists(path))
+        node.switch.start_vswitchd()
+        await asyncio.wait_for(adding, 10)
 
 
 async def test_vswitchd_has_lost_its_listener(node: Node) -> None:

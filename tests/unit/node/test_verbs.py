@@ -373,6 +373,23 @@ async def test_del_takes_the_applications_socket(node: Node) -> None:
     assert node.left() == []
 
 
+async def test_del_that_cannot_be_written_down(node: Node) -> None:
+    """Without OVSDB a DEL that the journal could not be told of fails: the next daemon would know nothing of it."""
+    await node.call("ADD", network())
+    blocked = Path(node.settings.state_dir, "attachments", f".{names.journal_file(ATTACHMENT)}.new")
+    blocked.mkdir()  # noqa: ASYNC240
+    node.switch.lose_ovsdb()
+
+    with pytest.raises(Retry, match="cannot be reached"):
+        await node.call("DEL", network())
+
+    blocked.rmdir()  # noqa: ASYNC240
+    await node.call("DEL", network())
+    found = node.again().journal.get(ATTACHMENT)
+    assert found
+    assert found.goal is Goal.LEAVING
+
+
 @pytest.mark.parametrize("listener", BOTH)
 async def test_del_while_ovsdb_is_away(node: Node, listener: Listener) -> None:
     """Without OVSDB DEL succeeds: the pod's files are gone, the entry is leaving, and the rest follows when OVSDB is back."""

@@ -86,7 +86,7 @@ async def test_every_step_twice(node: Node, listener: Listener) -> None:
     assert node.left() == []
 
 
-@pytest.mark.parametrize("text", ["no number", "", "999999999", str(os.getpid())])
+@pytest.mark.parametrize("text", ["no number", "", "999999999", pytest.param(str(os.getpid()), id="ours")])
 async def test_pid_file_of_vswitchd(node: Node, text: str) -> None:
     """Vswitchd's sockets are looked for in its namespace; where nobody holds the pid file, in ours, whatever it says."""
     (node.rundir / "ovs-vswitchd.pid").write_text(f"{text}\n")
