@@ -16,6 +16,7 @@ from podvif import settings
 from podvif.controller import metrics as controller_metrics
 from podvif.core.translate import Network
 from podvif.daemon.families import Family
+from podvif.neutron import access
 from podvif.node import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +35,7 @@ def _programs() -> dict[str, tuple[list[Any], str]]:
         for section, options in sections.items():
             readers = f"{found[section][1]} and `podvif {program}`" if section in found else f"`podvif {program}`"
             found[section] = (options, readers)
+    found[access.SECTION] = (access.OPTIONS, "`podvif controller`")
     return found
 
 

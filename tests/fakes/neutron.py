@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from podvif.errors import Bug, Refused, Retry
+from podvif.errors import Refused, Retry
 from podvif.model import FixedIp, NeutronNetwork, NeutronPort, NeutronSubnet, PortRequest
 from podvif.neutron import documents
 from podvif.neutron.documents import Answer
@@ -121,6 +121,7 @@ class FakeCloud:
             status="DOWN",
             tags=frozenset(request.tags),
             revision=1,
+            created=dt.datetime.fromtimestamp(serial, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             port_security=network.id in self.secure,
         )
         self.all_ports[port_id] = self.bound(made, request.host_id)
@@ -192,10 +193,13 @@ class FakeNeutron:
         self._unanswered: dict[PortRequest, float] = {}
         self._facts: dict[str, tuple[float, Any]] = {}
         self._since: float | None = None
-        self.trouble: str | None = None
+        self._trouble: str | None = None
 
     async def close(self) -> None:
         pass
+
+    def trouble(self) -> str | None:
+        return self._trouble
 
     async def _arrives(self, name: str, about: str) -> None:
         self.cloud.before_act(name)
@@ -205,15 +209,15 @@ class FakeNeutron:
         if self.cloud.hang:
             raise self._unreachable(about, "timed out")
         self.cloud.requests.append(name)
-        self._since = self.trouble = None
+        self._since = self._trouble = None
         if self.user not in {"admin", "service", "member", "reader"}:
             raise documents.judge(Answer(401, "", "The request you have made requires authentication."), about)
 
     def _unreachable(self, about: str, words: str) -> Retry:
         self._since = self._since or time.time()
         since = dt.datetime.fromtimestamp(self._since, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.trouble = f"Neutron unreachable since {since}: {words}"
-        return Retry(f"{about}: {self.trouble}", "see that Neutron's API runs")
+        self._trouble = f"Neutron unreachable since {since}: {words}"
+        return Retry(f"{about}: {self._trouble}", "see that Neutron's API runs")
 
     async def ports_of(self, device_id: str) -> tuple[NeutronPort, ...]:
         await self._arrives("ports_of", f"the ports of device {device_id} cannot be listed")
@@ -233,7 +237,7 @@ class FakeNeutron:
 
     async def create_port(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
         if why := documents.why_not_marks(request):
-            raise Bug(f"port {request.name} cannot be made: {why}")
+            raise Refused(f"port {request.name} could not be found again: {why}")
         running = self._creating.get(request)
         if running is None:
             running = self._creating[request] = asyncio.ensure_future(self._create(request, sought=sought))

@@ -4,12 +4,15 @@ Law: a machine that cannot run a real part says why and skips its tests; where C
 fails.  The fake's cases of the contract run everywhere.
 """
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from podvif.lab import leftovers
 from podvif.lab import neutron as lab
 from podvif.lab import ovs as lab_ovs
 from podvif.lab.hugepages import hugepages, observe_pages
@@ -45,11 +48,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(900))
 
 
+@contextlib.contextmanager
+def booted(folder: Path, mechanism: Mechanism, **arguments: Any) -> Iterator[PrivateNeutron]:
+    """A private Neutron; it has to leave no process and no namespace."""
+    look(mechanism)
+    with hugepages(lab_ovs.PAGES), PrivateNeutron(folder, mechanism=mechanism, **arguments) as neutron:
+        yield neutron
+    assert leftovers.on_machine(folder, [neutron.box.name], None) == [f"folder {folder}"]
+
+
 @pytest.fixture(scope="session")
 def ovn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNeutron]:
     """Neutron with OVN."""
-    look(Mechanism.OVN)
-    with hugepages(lab_ovs.PAGES), PrivateNeutron(tmp_path_factory.mktemp("n")) as neutron:
+    with booted(tmp_path_factory.mktemp("n"), Mechanism.OVN) as neutron:
+        yield neutron
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNeutron]:
+    """Neutron with the Open vSwitch agent; unlike the other it takes tags in the request that creates a port."""
+    drivers = ("port_security", "tag_ports_during_bulk_creation")
+    with booted(tmp_path_factory.mktemp("n"), Mechanism.OVS, extension_drivers=drivers) as neutron:
         yield neutron
 
 

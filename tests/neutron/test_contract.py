@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from podvif.errors import Bug, Refused, Retry
+from podvif.errors import Refused, Retry
 from podvif.model import Route
 from tests.neutron.worlds import OWNER, TAG, World
 
@@ -24,6 +24,7 @@ async def test_create(world: World) -> None:
     assert [ip.subnet_id for ip in port.fixed_ips] == [world.subnet]
     assert re.fullmatch("([0-9a-f]{2}:){5}[0-9a-f]{2}", port.mac)
     assert (port.vif_type, port.status) == ("vhostuser", "DOWN")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", port.created)
     assert port.vif_details["vhostuser_mode"] == "server"
     assert port.vif_details["bridge_name"] == "br-int"
     assert port.vif_details["datapath_type"] == "netdev"
@@ -119,8 +120,10 @@ async def test_down(world: World) -> None:
             await world.neutron.create_port(request)
         since |= set(re.findall(r"unreachable since (\S+Z)", failed.value.message))
     assert len(since) == 1
+    assert since.pop() in str(world.neutron.trouble())
     await world.come_back()
     assert (await world.neutron.create_port(request)).vif_type == "vhostuser"
+    assert world.neutron.trouble() is None
 
 
 async def test_down_at_start(world: World) -> None:
@@ -144,7 +147,7 @@ async def test_two_interfaces(world: World) -> None:
 
 async def test_no_tags(world: World) -> None:
     """A port that could not be found again is not made."""
-    with pytest.raises(Bug, match="no tags"):
+    with pytest.raises(Refused, match="no tags"):
         await world.neutron.create_port(world.request(tags=()))
 
 

@@ -51,6 +51,8 @@ class Neutron(Protocol):
 
     async def close(self) -> None: ...
 
+    def trouble(self) -> str | None: ...
+
 
 class World:
     """A Neutron with a network, and what happens to it.

@@ -71,7 +71,8 @@ class Elected(Protocol):
 class Neutron(Protocol):
     """Whether Neutron answers (`podvif.neutron.client.Neutron`)."""
 
-    trouble: str | None
+    def trouble(self) -> str | None:
+        """Why it cannot be reached, or None."""
 
 
 class Readiness:
@@ -112,7 +113,7 @@ class Metrics(Collector):
         yield gauge(READY, {(): float(self.ready)})
         followed = {"pods": cluster.pods.trouble, "nads": cluster.nads.trouble, "podvifs": cluster.podvifs.trouble}
         yield gauge(SYNC, {(kind,): float(trouble is None) for kind, trouble in followed.items()})
-        yield gauge(NEUTRON, {(): float(self._neutron.trouble is None)})
+        yield gauge(NEUTRON, {(): float(self._neutron.trouble() is None)})
         states = Counter(_state(podvif) for podvif in cluster.podvifs.objects.values())
         yield gauge(PODVIFS, {(state,): states[state] for state in ("bound", "waiting", "deleting")})
         yield gauge(QUEUED, {(): self._work.queued})

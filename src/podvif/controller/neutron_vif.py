@@ -71,13 +71,10 @@ class Api(Protocol):
 
 
 class Ports(Protocol):
-    """What it takes to have ports (`podvif.neutron.client.Neutron`).
+    """What it takes to have ports (`podvif.neutron.client.Neutron`)."""
 
-    Attributes:
-        trouble: why Neutron cannot be reached, and since when; None when it has answered last.
-    """
-
-    trouble: str | None
+    def trouble(self) -> str | None:
+        """Why Neutron cannot be reached, and since when; None when it has answered last."""
 
     async def ports_of(self, device_id: str) -> tuple[NeutronPort, ...]:
         """Our ports of one device."""
@@ -217,7 +214,7 @@ class NeutronPodVIFDriver:
         """The pod's ports; None when Neutron cannot be asked for them."""
         if uid not in walk.ports:
             if self._clock() < self._in_vain_at + ASK_AGAIN:
-                walk.trouble = walk.trouble or self._neutron.trouble
+                walk.trouble = walk.trouble or self._neutron.trouble()
             if walk.trouble:
                 return None
             try:
@@ -229,9 +226,9 @@ class NeutronPodVIFDriver:
 
     def _in_vain(self, walk: Walk, error: PodvifError) -> None:
         """Neutron was asked just now, and could not answer."""
-        if self._neutron.trouble is not None:
+        if self._neutron.trouble() is not None:
             self._in_vain_at = self._clock()
-        walk.trouble = self._neutron.trouble or error.message
+        walk.trouble = self._neutron.trouble() or error.message
 
     # -- do ------------------------------------------------------------------------------------------------------------
 
@@ -249,7 +246,7 @@ class NeutronPodVIFDriver:
             await self._do(walk, podvif, action)
         except PodvifError as error:
             self._tally.acted(name, result_of(error))
-            if isinstance(action, CreatePort | DeletePort | RebindPort) and self._neutron.trouble is not None:
+            if isinstance(action, CreatePort | DeletePort | RebindPort) and self._neutron.trouble() is not None:
                 self._in_vain(walk, error)
             elif isinstance(action, CreatePort):
                 walk.refusals[action.interface] = error
@@ -274,7 +271,8 @@ class NeutronPodVIFDriver:
                 written = stamped(status, self._now())
                 ours = [render(condition) for condition in written.conditions if condition.type == BOUND]
                 facts = {"interfaces": [render(one) for one in written.interfaces], "conditions": ours}
-                document = {"metadata": {"uid": uid}, "status": facts}
+                # The uid would guard no status: the version that was read does.
+                document = {"metadata": {"resourceVersion": _seen(podvif, uid).resource_version}, "status": facts}
                 await self._took(walk.key, await self._api.apply(PODVIFS, walk.key, document, MANAGER, status=True))
             case CreatePort(_, request):
                 port = await self._neutron.create_port(request, sought=True)
@@ -302,14 +300,13 @@ class NeutronPodVIFDriver:
         await self._took(key, made)
 
     async def _set_finalizers(self, key: Key, podvif: PodVif | None, uid: str, *, present: bool) -> None:
-        if podvif is None or podvif.uid != uid:
-            raise Bug(f"the finalizer of PodVif {key} {uid} was to change, and that is not the one that was seen")
-        others = [name for name in podvif.finalizers if name != FINALIZER]
+        seen = _seen(podvif, uid)
+        others = [name for name in seen.finalizers if name != FINALIZER]
         # The list is replaced as a whole, so it has to be the one that was read.
         document: Document = {
             "metadata": {
                 "uid": uid,
-                "resourceVersion": podvif.resource_version,
+                "resourceVersion": seen.resource_version,
                 "finalizers": [*others, FINALIZER] if present else others,
             }
         }
@@ -321,6 +318,13 @@ class NeutronPodVIFDriver:
             await self._cluster.read_again(key, self._api)
         else:
             self._cluster.note(key, parse_podvif(answer))
+
+
+def _seen(podvif: PodVif | None, uid: str) -> PodVif:
+    """The PodVif that an action is about."""
+    if podvif is None or podvif.uid != uid:
+        raise Bug(f"an action is about PodVif {uid}, and that is not the one that was seen: {podvif}")
+    return podvif
 
 
 def _is_over(pod: ClusterPod | None, podvif: PodVif) -> bool:

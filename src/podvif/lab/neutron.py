@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -64,6 +64,8 @@ class PrivateNeutron:
         auth: who may call.
         mode: vhostuser_mode that Neutron shall say; `client` is possible with the agent alone.
         quota: limits by resource, for instance `{"port": 10}`.
+        extension_drivers: of ML2; without `tag_ports_during_bulk_creation`, as most clouds are, Neutron says nothing about
+            tags in a request for a port, and does not take them.
 
     Attributes:
         ovs: the switch, whose vswitchd runs in the namespace.
@@ -79,6 +81,7 @@ class PrivateNeutron:
         auth: Auth = Auth.BASIC,
         mode: str = "server",
         quota: Mapping[str, int] | None = None,
+        extension_drivers: Sequence[str] = ("port_security",),
     ) -> None:
         if mechanism is Mechanism.OVN and mode != "server":
             raise LabError("ML2/OVN knows the mode server alone")
@@ -89,6 +92,8 @@ class PrivateNeutron:
         self.host = HOST
         self.port = 0
         self._quota = dict(quota or {})
+        self._extension_drivers = extension_drivers
+        self._agents = 0
         self._stack = contextlib.ExitStack()
         self._api: Child | None = None
         self._agent: Child | None = None
@@ -131,20 +136,16 @@ class PrivateNeutron:
         if broker is not None:
             broker.wait()
             self._processes.start(self._program("neutron-rpc-server", "ml2.ini"), "neutron-rpc-server")
-            self.start_agent()
         self.start_api()
-        if self._agent is not None:
-            wait_for_words("iteration:0 completed", self._agent.log, START, self._agent)
-            self._until(
-                lambda: any(agent["alive"] for agent in self.ask("GET", "/agents")["agents"]), "an agent is alive"
-            )
+        if broker is not None:
+            self._wait_for_agent(self.start_agent())
 
     def _write_files(self) -> None:
         for name in ("state", "lock"):
             (self.folder / name).mkdir(exist_ok=True)
         files = {
             "neutron.conf": neutron_conf(self._places, self.mechanism, self.auth, self._quota),
-            "ml2.ini": ml2_ini(self._places, self.mechanism),
+            "ml2.ini": ml2_ini(self._places, self.mechanism, self._extension_drivers),
             "agent.ini": agent_ini(self._places, self.folder / "neutron.conf", self.folder / "agent.ini"),
             "api-paste.ini": api_paste((self._places.venv / "etc/neutron/api-paste.ini").read_text()),
             "podvif_lab_basic.py": basic_module(),
@@ -197,14 +198,34 @@ class PrivateNeutron:
             for worker in workers:
                 each.callback(self._processes.kill_pid, int(worker))
 
-    def start_agent(self) -> None:
-        """Start the Open vSwitch agent."""
+    def start_agent(self) -> Child:
+        """Start the Open vSwitch agent; it is not ready when this returns."""
         if self.mode == "client":
             command = [str(self._places.venv / "bin/python"), "-W", "ignore", str(self.folder / "legacy_agent.py")]
             command += [f"--config-file={self.folder}/{name}" for name in ("neutron.conf", "agent.ini")]
         else:
             command = self._program("neutron-openvswitch-agent", "agent.ini")
-        self._agent = self._processes.start(command, "neutron-openvswitch-agent")
+        self._agents += 1
+        self._agent = self._processes.start(command, f"neutron-openvswitch-agent-{self._agents}")
+        return self._agent
+
+    def restart_agent(self, mode: str) -> None:
+        """Have the agent say what makes Neutron bind ports with this vhostuser_mode."""
+        if self._agent is None:
+            raise LabError("there is no agent: this Neutron has OVN")
+        self._processes.kill(self._agent)
+        self.mode = mode
+        self._wait_for_agent(self.start_agent())
+
+    def _wait_for_agent(self, agent: Child) -> None:
+        wait_for_words("iteration:0 completed", agent.log, START, agent)
+
+        def said() -> bool:
+            known = [about for about in self.ask("GET", "/agents")["agents"] if about["alive"]]
+            types = [about["configurations"].get("ovs_capabilities", {}).get("iface_types", ()) for about in known]
+            return any(("dpdkvhostuserclient" in kinds) == (self.mode == "server") for kinds in types)
+
+        self._until(said, f"the agent has said what makes the mode {self.mode}")
 
     # -- the administrator's own client --------------------------------------------------------------------------------
 
@@ -257,7 +278,7 @@ class PrivateNeutron:
         return time.monotonic() - began
 
     @staticmethod
-    def _until(holds: Any, what: str, timeout: float = START) -> None:
+    def _until(holds: Callable[[], bool], what: str, timeout: float = START) -> None:
         deadline = time.monotonic() + timeout
         pause = threading.Event()
         while not holds():

@@ -6,7 +6,7 @@ Law: what is said here is said once, from one frozen value; nothing here starts 
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +108,8 @@ def neutron_conf(places: Places, mechanism: Mechanism, auth: Auth, quota: Mappin
                 "dhcp_agent_notification": "false",
                 "rpc_workers": 1,
                 "rpc_state_report_workers": 0,
+                # The agent may ask before the server listens: it shall not wait a minute to ask again.
+                "rpc_response_timeout": 10,
             },
             "oslo_concurrency": {"lock_path": places.folder / "lock"},
             "database": {"connection": database_url(places)},
@@ -119,7 +121,7 @@ def neutron_conf(places: Places, mechanism: Mechanism, auth: Auth, quota: Mappin
     )
 
 
-def ml2_ini(places: Places, mechanism: Mechanism) -> str:
+def ml2_ini(places: Places, mechanism: Mechanism, extension_drivers: Sequence[str]) -> str:
     """`ml2_conf.ini`: Geneve networks with OVN, VLAN networks with the OVS agent."""
     tenant = "geneve" if mechanism is Mechanism.OVN else "vlan"
     sections: dict[str, Mapping[str, object]] = {
@@ -127,7 +129,7 @@ def ml2_ini(places: Places, mechanism: Mechanism) -> str:
             "type_drivers": f"flat,vlan,local,{'geneve' if mechanism is Mechanism.OVN else 'vxlan'}",
             "tenant_network_types": tenant,
             "mechanism_drivers": mechanism.value,
-            "extension_drivers": "port_security",
+            "extension_drivers": ",".join(extension_drivers),
         },
         "ml2_type_flat": {"flat_networks": PHYSICAL_NETWORK},
         "ml2_type_vlan": {"network_vlan_ranges": f"{PHYSICAL_NETWORK}:100:1000"},

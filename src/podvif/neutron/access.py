@@ -25,8 +25,10 @@ SECTION = "neutron"
 OPTIONS = [
     cfg.StrOpt(
         "cloud",
+        default="",
         help="Name of a cloud in clouds.yaml (found as the OpenStack client finds it); then no other option about the"
-        " account is read here.",
+        " account is read here. Without it the account stands here, under keystoneauth's own option names: auth_type"
+        " (password, v3applicationcredential, none, …), that type's options, and region_name, endpoint_override, cafile, …",
     ),
     cfg.StrOpt(
         "device_owner",

@@ -49,10 +49,6 @@ class Neutron:
         clock: seconds, for life times.
         now: seconds since the epoch, for people.
         settle: seconds that a request without an answer is waited for.
-
-    Attributes:
-        device_owner: of our ports.
-        trouble: why Neutron cannot be reached, and since when; None when it has answered last.
     """
 
     def __init__(
@@ -73,12 +69,16 @@ class Neutron:
         self._creating: dict[PortRequest, asyncio.Future[NeutronPort]] = {}
         self._unanswered: dict[PortRequest, float] = {}
         self._unreachable_since: float | None = None
-        self.trouble: str | None = None
+        self._trouble: str | None = None
         self._may_tag = True
 
     async def close(self) -> None:
         """Let go of the threads and the connections; what is under way is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def trouble(self) -> str | None:
+        """Since when and why Neutron cannot be asked, as the last request found it; None when it answered."""
+        return self._trouble
 
     # -- ports ---------------------------------------------------------------------------------------------------------
 
@@ -109,6 +109,7 @@ class Neutron:
     async def create_port(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
         """The port that was asked for: made now, or found because an earlier request has made it.
 
+        It may be unbound, or bound in vain: Neutron says so and does not call it an error.
         A caller that is cancelled takes nothing back: the request goes on, and the next caller joins it.
 
         Args:
@@ -117,11 +118,11 @@ class Neutron:
 
         Raises:
             Retry: Neutron cannot be asked, an earlier request may still be under way, or something is used up.
-            Refused: Neutron will not make such a port.
-            Bug: it could not be found again by its tags.
+            Refused: Neutron will not make such a port, or it could not be found again by its tags.
+            Bug: it is of another device_owner.
         """
         if why := documents.why_not_marks(request):
-            raise Bug(f"port {request.name} cannot be made: {why}")
+            raise Refused(f"port {request.name} could not be found again: {why}", "mend the tags that are configured")
         if request.device_owner != self.device_owner:
             raise Bug(f"port {request.name} has device_owner {request.device_owner}, not {self.device_owner}")
         running = self._creating.get(request)
@@ -399,7 +400,7 @@ class Neutron:
             raise _identity(about, error) from error
         except (ksa.ClientException, requests.RequestException) as error:
             raise Refused(f"{about}: {_line(error)}", "mend [neutron]: endpoint, region and credentials") from error
-        self._unreachable_since = self.trouble = None
+        self._unreachable_since = self._trouble = None
         if status >= HTTPStatus.BAD_REQUEST:
             raise _AnsweredError(documents.parse_failure(status, text), about)
         if not text:
@@ -439,8 +440,8 @@ class Neutron:
     def _lost(self, about: str, error: ksa.ConnectFailure) -> "_NoAnswer":
         since = self._unreachable_since = self._unreachable_since or self._now()
         text = dt.datetime.fromtimestamp(since, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.trouble = f"Neutron unreachable since {text}: {_line(error)}"
-        return _NoAnswer(f"{about}: {self.trouble}", sent=_was_sent(error))
+        self._trouble = f"Neutron unreachable since {text}: {_line(error)}"
+        return _NoAnswer(f"{about}: {self._trouble}", sent=_was_sent(error))
 
 
 _UNREADABLE = "the credentials may not read binding:vif_type and binding:vif_details of ports"

@@ -7,6 +7,7 @@ nobody knows.
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -17,6 +18,9 @@ from podvif.model import FixedIp, NeutronNetwork, NeutronPort, NeutronSubnet, Po
 Document = Mapping[str, Any]
 
 _MARKS = "podvif:"
+_SAFE = "/:=@+"
+"""Characters of a tag that stand in the description as they are, beside letters, digits and `-._~`."""
+
 _TEXT_MAX = 255
 """Characters of a name or a description (neutron_lib.db.constants)."""
 
@@ -49,7 +53,7 @@ IN_USE = frozenset({"IpAddressInUse", "IpAddressAlreadyAllocated", "MacAddressIn
 def parse_port(document: Document) -> NeutronPort:
     """A port; what the credentials may not read, or the server does not know, is at its default."""
     described = str(document.get("description") or "")
-    marks = described.removeprefix(_MARKS).split() if described.startswith(_MARKS) else []
+    marks = map(unquote, described.removeprefix(_MARKS).split()) if described.startswith(_MARKS) else ()
     return NeutronPort(
         id=document["id"],
         network_id=document["network_id"],
@@ -65,6 +69,7 @@ def parse_port(document: Document) -> NeutronPort:
         tags=frozenset([*(document.get("tags") or ()), *marks]),
         revision=int(document.get("revision_number") or 0),
         port_security=bool(document.get("port_security_enabled", True)),
+        created=document.get("created_at") or "",
     )
 
 
@@ -100,8 +105,8 @@ def why_not_marks(request: PortRequest) -> str | None:
     """Why the port could not be known by its marks, or None when it can."""
     if not request.tags:
         return "it has no tags"
-    if bad := [tag for tag in request.tags if not tag or "," in tag or len(tag.split()) != 1]:
-        return f"its tag {bad[0]!r} has a space or a comma, or is empty"
+    if bad := [tag for tag in request.tags if not tag or "," in tag]:
+        return f"its tag {bad[0]!r} has a comma, or is empty"
     if len(_description(request)) > _TEXT_MAX:
         return f"its tags are longer than {_TEXT_MAX} characters together"
     return None
@@ -143,7 +148,7 @@ def render_port(request: PortRequest, fixed_ips: Sequence[Document], *, tags: bo
 
 
 def _description(request: PortRequest) -> str:
-    return " ".join([_MARKS, *request.tags])
+    return " ".join([_MARKS, *(quote(tag, safe=_SAFE) for tag in request.tags)])
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -244,8 +244,8 @@ async def test_lost_under_way(desk: Desk, stage: Stage) -> None:
     for action in (DeletePort(port.id, "x"), RebindPort(port.id, NODE)):
         desk.walk.trouble = None
         await desk.do(action)
-        assert (await desk.see()).trouble == desk.neutron.trouble
-    assert desk.neutron.trouble is not None
+        assert (await desk.see()).trouble == desk.neutron.trouble()
+    assert desk.neutron.trouble() is not None
 
 
 async def test_no_namespace(desk: Desk, stage: Stage) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from podvif.lab.process import Child, LabError, output, wait_for_path
+from podvif.lab.process import Child, LabError, output, wait_for_path, wait_for_words
 
 
 @pytest.fixture
@@ -75,3 +75,24 @@ def test_descriptors(log: Path) -> None:
         Child(["true"], log=log).wait(5)
 
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_wait_for_words(log: Path) -> None:
+    """A child is waited for until its log has the words; one that ends first, or says others, is an error with its last words."""
+    child = Child(["sh", "-c", "echo one; echo two three; exec sleep 60"], log=log)
+    wait_for_words("two three", log, 10, child)
+    with pytest.raises(LabError, match=r"(?s)did not say 'four' within 0\.05 s.*two three"):
+        wait_for_words("four", log, 0.05, child)
+    child.kill()
+
+    ended = Child(["sh", "-c", "echo goodbye; exit 3"], log=log)
+    with pytest.raises(LabError, match=r"(?s)code 3.*goodbye"):
+        wait_for_words("hello", log, 10, ended)
+
+
+def test_inherit(log: Path, tmp_path: Path) -> None:
+    """A child has the descriptors that it shall inherit, under their numbers."""
+    with (tmp_path / "given").open("w+") as given:
+        Child(["sh", "-c", f"echo hello > /dev/fd/{given.fileno()}"], log=log, inherit=[given.fileno()]).wait(10)
+        given.seek(0)
+        assert given.read() == "hello\n"

@@ -27,6 +27,7 @@ PORT: dict[str, Any] = {
     "port_security_enabled": False,
     "tags": [],
     "revision_number": 3,
+    "created_at": "2026-11-23T21:44:45Z",
 }
 
 
@@ -46,6 +47,7 @@ def test_port() -> None:
         vif_details={"vhostuser_mode": "server", "bridge_name": "br-int"},
         tags=frozenset({"podvif", "podvif-eth0"}),
         revision=3,
+        created="2026-11-23T21:44:45Z",
         port_security=False,
     )
 
@@ -79,10 +81,12 @@ def test_is_it(change: dict[str, Any], *, same: bool) -> None:
 
 def test_what_is_rendered_is_found() -> None:
     """The port that a request creates is the one that it finds, with tags in the request and without."""
+    wanted = msgspec.structs.replace(REQUEST, tags=("podvif", "podvif-if=eth0", "cost centre 7%", "größe"))
     for tags in (True, False):
-        body = documents.render_port(REQUEST, [], tags=tags)["port"]
+        body = documents.render_port(wanted, [], tags=tags)["port"]
         made = documents.parse_port({"id": "x", "mac_address": "x", **body})
-        assert documents.is_it(made, REQUEST)
+        assert made.tags == set(wanted.tags)
+        assert documents.is_it(made, wanted)
         assert ("tags" in body) is tags
 
 
@@ -105,8 +109,7 @@ def test_rendered() -> None:
     ("tags", "why"),
     [
         ((), "no tags"),
-        (("a b",), "space or a comma"),
-        (("a,b",), "space or a comma"),
+        (("a,b",), "a comma"),
         (("",), "is empty"),
         (("x" * 200, "y" * 60), "longer than 255"),
         (("podvif",), None),
