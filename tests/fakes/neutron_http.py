@@ -6,7 +6,7 @@ Neutron too.
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -59,7 +59,7 @@ class NeutronServer(ThreadingHTTPServer):
             case "GET", ["extensions"]:
                 return 200, {"extensions": [{"alias": "binding"}, {"alias": "tag-ports-during-bulk-creation"}]}
             case "GET", ["ports"]:
-                return 200, self._page([_port(port) for port in cloud.all_ports.values()], query)
+                return 200, _page(cloud.all_ports.values(), query)
             case "GET", ["subnets"]:
                 found = [key for key, name in cloud.names.items() if query.get("name", name) == name]
                 return 200, {"subnets": [{"id": key} for key in found if query.get("id", key) == key]}
@@ -78,15 +78,6 @@ class NeutronServer(ThreadingHTTPServer):
                 del cloud.all_ports[key]
                 return 204, {}
         return 404, {"NeutronError": {"type": "NotFound", "message": f"{'/'.join(path)} could not be found"}}
-
-    @staticmethod
-    def _page(ports: list[Document], query: Mapping[str, str]) -> Document:
-        wanted = {name: query[name] for name in ("device_id", "device_owner") if name in query}
-        found = [port for port in ports if all(port[name] == value for name, value in wanted.items())]
-        found = sorted((port for port in found if port["id"] > query.get("marker", "")), key=lambda port: port["id"])
-        size = int(query.get("limit", "0")) or len(found)
-        links = [{"rel": "next", "href": ""}] if len(found) > size else []
-        return {"ports": found[:size], "ports_links": links}
 
     def _create(self, body: Document) -> tuple[int, Document]:
         fixed = [(ip.get("subnet_id"), ip.get("ip_address")) for ip in body.get("fixed_ips", [])]
@@ -128,6 +119,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  likewise
         """Say nothing."""
+
+
+def _page(ports: Iterable[NeutronPort], query: Mapping[str, str]) -> Document:
+    device, owner, marker = query.get("device_id"), query.get("device_owner"), query.get("marker", "")
+    found = [
+        port
+        for port in ports
+        if device in {None, port.device_id} and owner in {None, port.device_owner} and port.id > marker
+    ]
+    found.sort(key=lambda port: port.id)
+    size = int(query.get("limit", "0")) or len(found)
+    links = [{"rel": "next", "href": ""}] if len(found) > size else []
+    return {"ports": [_port(port) for port in found[:size]], "ports_links": links}
 
 
 def _port(port: NeutronPort) -> Document:

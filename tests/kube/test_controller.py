@@ -17,7 +17,7 @@ from podvif.core.ports import interface_of
 from podvif.kube.client import Kube, Outcome
 from podvif.kube.convert import parse_podvif
 from podvif.kube.events import Recorder
-from podvif.kube.resources import CRDS, EVENTS, LEASES, NADS, PODS, PODVIFS, Document, Key, Where
+from podvif.kube.resources import CRDS, EVENTS, LEASES, NADS, PODS, PODVIFS, Document, Key, Resource, Where
 from podvif.lab.controller import Controller
 from podvif.podvifs import FINALIZER, PodVif
 from podvif.settings import load_controller
@@ -56,13 +56,14 @@ class Stage:
         self.kube: Kube = world.kube  # type: ignore[assignment]
         self.cloud = FakeCloud(hosts={NODE: "server"})
         self.network, self.subnet = self.cloud.make_network("10.10.0.0/16", "pods")
+        self.node = NODE
 
     async def pod(self, name: str = "p1", networks: str = "") -> Document:
         """A pod that was scheduled; deleted, it goes at once, as if its kubelet had stopped it."""
         annotations = {NETWORKS: networks} if networks else {}
         metadata = {"namespace": self.world.namespace, "name": name, "annotations": annotations}
         spec = {
-            "nodeName": NODE,
+            "nodeName": self.node,
             "terminationGracePeriodSeconds": 0,
             "containers": [{"name": "app", "image": "none"}],
         }
@@ -308,3 +309,42 @@ async def test_process_with_everything_away(stage: Stage, tmp_path: Path) -> Non
 
         await until(said)
         assert "Neutron unreachable since" in (await stage.podvifs())["p1"].status.conditions[0].message
+
+
+RBAC = Path(__file__).parents[2] / "deploy" / "rbac" / "controller.yaml"
+
+
+async def test_rights(stage: Stage, neutron: NeutronServer, tmp_path: Path) -> None:
+    """The rights of deploy/rbac are enough for a pod's whole way, with the Lease and with what is said on the way."""
+    kinds = {"ClusterRole": False, "ClusterRoleBinding": False, "Role": True, "RoleBinding": True}
+    for text in RBAC.read_text().split("\n---\n"):
+        document = msgspec.yaml.decode(text, type=Document)
+        if document["kind"] not in kinds:
+            continue
+        resource = Resource(
+            "rbac.authorization.k8s.io", "v1", f"{document['kind'].lower()}s", document["kind"], kinds[document["kind"]]
+        )
+        if "subjects" in document:
+            document["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "nobody"}]
+        namespace = stage.world.namespace if resource.namespaced else ""
+        document["metadata"] = {"name": document["metadata"]["name"]} | ({"namespace": namespace} if namespace else {})
+        await stage.kube.apply(resource, Key(namespace, document["metadata"]["name"]), document, MANAGER)
+    api = stage.world.api
+    config = api.write_kubeconfig(tmp_path / "nobody.kubeconfig", token=api.nobody)
+    more = {"neutron_defaults": {"pod_subnet": "pods"}, "controller": {"lease_namespace": stage.world.namespace}}
+    stage.cloud.hosts.clear()
+    with Controller(tmp_path, kubeconfig=config, neutron=neutron.options, more=more) as controller:
+        await stage.pod()
+
+        async def said() -> bool:
+            return "BindingFailed" in await stage.events()
+
+        await until(said)
+        stage.cloud.hosts[NODE] = "server"
+        await stage.until_bound("p1")
+        await stage.kube.delete(PODVIFS, stage.world.key())
+        await stage.remove_pod()
+        await stage.until_bound()
+        assert controller.stop() == 0
+        assert await holder(stage) == ""
+        assert "orbidden" not in controller.log.read_text()

@@ -128,7 +128,7 @@ class Cluster:
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
-    def keys(self) -> set[Key]:
+    def all_keys(self) -> set[Key]:
         """All pods that may have to be served, and all PodVifs."""
         return {*self.pods.objects, *self.podvifs.objects, *self._notes}
 

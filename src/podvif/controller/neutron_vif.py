@@ -1,8 +1,11 @@
 """NeutronPodVIFDriver: one pod observed, and one action done, with the API server and Neutron.
 
 Law: it decides nothing.  Before each write it asks whether this controller still leads.  Neutron lists a pod's ports once a
-walk; from then on the answers to the walk's own requests are what is known.  What must not be believed of a cache is read
-anew: that a pod is gone, before its ports go.
+walk at most; from then on the answers to the walk's own requests are what is known.  What must not be believed of a cache is
+read anew: that a pod is gone, before its ports go.
+
+A pod has no ports, and Neutron need not list them, when it came after this leadership had begun, has never been asked a port
+for in it, and its PodVif was made just now: ports are made by who leads, and under a PodVif only.
 """
 
 import datetime as dt
@@ -153,6 +156,8 @@ class NeutronPodVIFDriver:
         self._clock = clock
         self._now = now
         self._in_vain_at = float("-inf")
+        self._former = cluster.uids()
+        self._asked_for: set[str] = set()
 
     # -- observe -------------------------------------------------------------------------------------------------------
 
@@ -259,7 +264,7 @@ class NeutronPodVIFDriver:
     async def _do(self, walk: Walk, podvif: PodVif | None, action: Action) -> None:
         match action:
             case CreatePodVif(_, _, spec):
-                await self._create_podvif(walk.key, spec)
+                await self._create_podvif(walk, spec)
             case DeletePodVif(uid, version):
                 await self._api.delete(PODVIFS, walk.key, uid=uid, version=version)
                 await self._cluster.read_again(walk.key, self._api)
@@ -267,6 +272,7 @@ class NeutronPodVIFDriver:
                 await self._set_finalizers(walk.key, podvif, uid, present=True)
             case RemoveFinalizer(uid):
                 await self._set_finalizers(walk.key, podvif, uid, present=False)
+                self._asked_for -= walk.gone
             case WriteStatus(uid, status):
                 written = stamped(status, self._now())
                 ours = [render(condition) for condition in written.conditions if condition.type == BOUND]
@@ -275,6 +281,7 @@ class NeutronPodVIFDriver:
                 document = {"metadata": {"resourceVersion": _seen(podvif, uid).resource_version}, "status": facts}
                 await self._took(walk.key, await self._api.apply(PODVIFS, walk.key, document, MANAGER, status=True))
             case CreatePort(_, request):
+                self._asked_for.add(request.device_id)
                 port = await self._neutron.create_port(request, sought=True)
                 walk.ports.setdefault(request.device_id, {})[port.id] = port
             case DeletePort(port_id):
@@ -285,7 +292,8 @@ class NeutronPodVIFDriver:
                 port = await self._neutron.bind_port(port_id, host_id)
                 walk.ports.setdefault(port.device_id, {})[port.id] = port
 
-    async def _create_podvif(self, key: Key, spec: Spec) -> None:
+    async def _create_podvif(self, walk: Walk, spec: Spec) -> None:
+        key = walk.key
         owner = {"apiVersion": PODS.api_version, "kind": PODS.kind, "name": key.name, "uid": spec.pod_uid}
         metadata = {
             "namespace": key.namespace,
@@ -298,6 +306,8 @@ class NeutronPodVIFDriver:
         if made is Outcome.MISSING:
             raise Retry(f"namespace {key.namespace} is not there", "the PodVif is made when it is")
         await self._took(key, made)
+        if not isinstance(made, Outcome) and spec.pod_uid not in self._former and spec.pod_uid not in self._asked_for:
+            walk.ports[spec.pod_uid] = {}
 
     async def _set_finalizers(self, key: Key, podvif: PodVif | None, uid: str, *, present: bool) -> None:
         seen = _seen(podvif, uid)

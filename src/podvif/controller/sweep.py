@@ -94,7 +94,10 @@ class Sweep:
         self._ownerless: dict[str, float] = {}
 
     async def run(self, interval: float) -> None:
-        """Make a round at once, and then every `interval` seconds."""
+        """Make a round at once, and then every `interval` seconds; who is not bound yet does not wait for the first one."""
+        for key in self._cluster.all_keys():
+            if not _is_bound(self._cluster.facts(key)):
+                self._looks.look_anew(key)
         while True:
             await self.round()
             await asyncio.sleep(interval)
@@ -117,7 +120,7 @@ class Sweep:
         by_device: Mapping[str, list[NeutronPort]] = defaultdict(list)
         for port in ports:
             by_device[port.device_id].append(port)
-        for number, key in enumerate(self._cluster.keys()):
+        for number, key in enumerate(self._cluster.all_keys()):
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
             facts = self._cluster.facts(key)

@@ -23,7 +23,7 @@ from podvif.errors import Bug, Refused, Retry
 from podvif.kube.client import Outcome
 from podvif.kube.convert import parse_podvif
 from podvif.kube.resources import PODS, PODVIFS, Key
-from podvif.podvifs import Spec
+from podvif.podvifs import FINALIZER, Spec
 from tests.fakes.controller import NODE, Stage
 from tests.fakes.neutron import FakeNeutron
 
@@ -41,18 +41,21 @@ class Desk:
         self.neutron = FakeNeutron(stage.cloud, clock=clock)
         self.cluster = Cluster(stage.kube, cluster_network=True, prefix="eth", clock=clock)
         self.defaults = Defaults(self.neutron, stage.settings)
+        self.walk = Walk(P)
+        self._following: asyncio.Future[None] | None = None
+
+    def lead(self) -> None:
+        """A leadership begins."""
         self.driver = NeutronPodVIFDriver(
-            stage.kube,
+            self.stage.kube,
             self.neutron,
             self.cluster,
             self.defaults,
             leading=lambda: self.leading,
             tally=self.tally,
-            clock=clock,
+            clock=asyncio.get_running_loop().time,
             now=lambda: "2026-11-24T12:00:00Z",
         )
-        self.walk = Walk(P)
-        self._following: asyncio.Future[None] | None = None
 
     async def follow(self) -> None:
         """The caches come up to date, and no further."""
@@ -90,6 +93,7 @@ async def desk(stage: Stage) -> Desk:
     await stage.pod()
     made = Desk(stage)
     await made.follow()
+    made.lead()
     return made
 
 
@@ -99,6 +103,37 @@ async def test_walk(desk: Desk, stage: Stage) -> None:
     assert stage.bound()
     assert desk.asked("ports_of") == 1
     assert desk.tally.actions == {("CreatePodVif", "ok"): 1, ("CreatePort", "ok"): 1, ("WriteStatus", "ok"): 1}
+
+
+async def test_new_pod(stage: Stage) -> None:
+    """A pod that comes while this controller leads has no ports that would have to be listed; later it may have some."""
+    desk = Desk(stage)
+    desk.lead()
+    await stage.pod()
+    await desk.follow()
+    assert await desk.walk_on() is None
+    assert stage.bound()
+    assert desk.asked("ports_of") == 0
+    await stage.kube.delete(PODVIFS, P)
+    await desk.follow()
+    desk.walk = Walk(P)
+    assert await desk.walk_on() is None
+    assert stage.bound()
+    assert len(stage.ports) == 1
+    assert desk.asked("ports_of") == 1
+
+
+async def test_new_pod_whose_podvif_is_not_ours(stage: Stage) -> None:
+    """Where a PodVif was there before this controller made one, ports may be there too."""
+    desk = Desk(stage)
+    desk.lead()
+    pod = await stage.pod()
+    await desk.follow()
+    spec = {"nodeName": NODE, "podUID": pod["metadata"]["uid"], "interfaces": [{"name": "eth0"}]}
+    document = {"metadata": {"namespace": "ns", "name": "p", "finalizers": [FINALIZER]}, "spec": spec}
+    await stage.kube.create(PODVIFS, document, "a leader before us")
+    assert await desk.walk_on() is None
+    assert desk.asked("ports_of") == 1
 
 
 async def test_not_leading(desk: Desk, stage: Stage) -> None:
@@ -123,8 +158,10 @@ async def test_pod_that_the_cache_does_not_know_yet(stage: Stage) -> None:
     pod = await stage.pod()
     desk = Desk(stage)
     await desk.follow()
+    desk.lead()
     await desk.walk_on()
     late = Desk(stage)
+    late.lead()
     document = stage.kube.objects(PODVIFS)[P]
     late.cluster.note(P, parse_podvif(document))
     seen = await late.see()

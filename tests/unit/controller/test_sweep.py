@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from podvif.kube.resources import PODS, Key
+from podvif.kube.resources import PODS, PODVIFS, Key
 from podvif.model import FixedIp, NeutronPort
+from podvif.podvifs import FINALIZER
 from tests.fakes.cluster import neutron_port
-from tests.fakes.controller import Stage, staged
+from tests.fakes.controller import NODE, Stage, staged
 
 INTERVAL, GRACE = 10.0, 25.0
 
@@ -56,6 +57,9 @@ async def test_owner_that_comes(stage: Stage) -> None:
     pod = await stage.pod("other", hostNetwork=True)
     port = lost_port(stage, vif_type="vhostuser", device_id=pod["metadata"]["uid"], address="10.10.9.9")
     await asyncio.sleep(GRACE - INTERVAL)
+    spec = {"nodeName": NODE, "podUID": pod["metadata"]["uid"], "interfaces": [{"name": "eth0"}]}
+    metadata = {"namespace": "ns", "name": "other", "finalizers": [FINALIZER]}
+    await stage.kube.create(PODVIFS, {"metadata": metadata, "spec": spec}, "a leader before us")
     await stage.kube.merge(PODS, Key("ns", "other"), {"spec": {"hostNetwork": False}}, "x")
     await stage.until(lambda: stage.bound("other"))
 
@@ -117,3 +121,22 @@ async def test_neutron_away(stage: Stage) -> None:
     assert stage.bound()
     assert stage.events() == []
     assert stage.controllers[0].leader.waiting == 0
+
+
+async def test_who_waits_is_looked_at_first(stage: Stage) -> None:
+    """A pod that is not bound when a controller begins does not wait for the listing of all ports."""
+    await stage.controllers[0].kill()
+    await stage.pod("new")
+    stage.cloud.requests.clear()
+    controller = stage.controller()
+    listing = asyncio.Event()
+    answer = controller.neutron.our_ports
+
+    async def slow(tag: str) -> tuple[NeutronPort, ...]:
+        await listing.wait()
+        return await answer(tag)
+
+    controller.neutron.our_ports = slow  # type: ignore[method-assign]
+    await stage.until(lambda: stage.bound("new"), 5)
+    assert "our_ports" not in stage.cloud.requests
+    listing.set()
