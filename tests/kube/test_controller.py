@@ -97,6 +97,14 @@ class Stage:
         """Wait until exactly these pods are bound."""
         await until(lambda: self.bound(set(names)), seconds)
 
+    async def clear(self) -> None:
+        """Whatever a test that failed has left."""
+        for resource in (PODS, PODVIFS):
+            for document in (await self.world.listed(resource, self.world.here))[0]:
+                key = self.world.key(document["metadata"]["name"])
+                await self.kube.delete(resource, key)
+                await self.kube.merge(resource, key, {"metadata": {"finalizers": None}}, MANAGER)
+
     async def events(self, name: str = "p1") -> list[str]:
         found, _ = await self.world.listed(EVENTS, Where(self.world.namespace))
         return [event["reason"] for event in found if event["regarding"]["name"] == name]
@@ -114,12 +122,7 @@ async def stage(real: RealWorld) -> AsyncIterator[Stage]:
     """The stage; its pods are gone in the end, for the next one."""
     made = Stage(real)
     yield made
-    for resource in (PODS, PODVIFS):
-        with contextlib.suppress(Exception):
-            for document in (await real.listed(resource, real.here))[0]:
-                key = real.key(document["metadata"]["name"])
-                await real.kube.merge(resource, key, {"metadata": {"finalizers": None}}, MANAGER)
-                await real.kube.delete(resource, key)
+    await made.clear()
 
 
 @contextlib.asynccontextmanager

@@ -51,7 +51,8 @@ class RealStage(Stage):
         interfaces = [one for podvif in podvifs.values() for one in podvif.status.interfaces]
         ports = {port["id"] for port in await self.ports()}
         states = {interface.state for interface in interfaces}
-        return {interface.port_id for interface in interfaces} == ports and states <= {InterfaceState.BOUND}
+        same = len(names) == len(ports) and {interface.port_id for interface in interfaces} == ports
+        return same and states <= {InterfaceState.BOUND}
 
 
 @pytest.fixture
@@ -62,8 +63,11 @@ async def stage(api: KubeApi, ovn: PrivateNeutron) -> AsyncIterator[RealStage]:
     async with visited(api, crd) as world:
         made = RealStage(world, ovn, subnet)
         yield made
-        assert await made.ports() == []
-    await asyncio.to_thread(ovn.ask, "DELETE", f"/networks/{network}")
+        await made.clear()
+        left = await made.ports()
+        await asyncio.to_thread(ovn.remove_ports)
+        await asyncio.to_thread(ovn.ask, "DELETE", f"/networks/{network}")
+        assert left == []
 
 
 def controller(stage: RealStage, folder: Path) -> Controller:

@@ -30,6 +30,10 @@ _LOG = logging.getLogger(__name__)
 SLOW = 300.0
 """Seconds after which something is tried again that somebody has to change; a change of it is seen at once."""
 
+SECOND = 15.0
+"""Seconds after which it is tried a second time: a Neutron that has just been started refuses for a moment what it allows
+(measured: the first creation after the start of its API, "disallowed by policy")."""
+
 
 class Known(Protocol):
     """What is known of a pod (`podvif.controller.cluster.Cluster`)."""
@@ -54,19 +58,23 @@ class _Standing:
 
     Attributes:
         decided: what the last decision stood on.
-        failures: in a row.
+        failures: in a row, of one family.
+        family: theirs.
         due: a back-off is over, or a round has found something to do.
         waits_for_neutron: the last look failed because Neutron was away.
         timer: of the back-off.
         said: the last event.
+        told: what the log has of it.
     """
 
     decided: Signature | None = None
     failures: int = 0
+    family: str = ""
     due: bool = False
     waits_for_neutron: bool = False
     timer: asyncio.TimerHandle | None = None
     said: Said | None = None
+    told: str = ""
 
 
 @dataclass
@@ -211,17 +219,21 @@ class Converge:
             self._neutron_is_back()
         self._tally.looked(result_of(fail.error if fail else None), self._clock() - began)
         if fail is None:
-            standing.failures = 0
+            standing.failures, standing.told = 0, ""
             said, standing.said = standing.said, None
             if said:
                 await self._voice.is_well(key, end.facts, said)
             return
-        standing.failures += 1
-        slow = not isinstance(fail.error, Retry)
-        delay = SLOW if slow else self._backoff.delay(standing.failures, self._chance())
+        family = result_of(fail.error)
+        standing.failures = standing.failures + 1 if family == standing.family else 1
+        standing.family = family
+        delay = SECOND if standing.failures == 1 else SLOW
+        if isinstance(fail.error, Retry):
+            delay = self._backoff.delay(standing.failures, self._chance())
         standing.timer = asyncio.get_running_loop().call_later(delay, self._due, key)
-        level = logging.WARNING if standing.failures == 1 else logging.DEBUG
+        level = logging.DEBUG if standing.told == fail.error.message else logging.WARNING
         _LOG.log(level, "%s: %s; next look in %.1f s", fail.reason, fail.error, delay)
+        standing.told = fail.error.message
         standing.said = await self._voice.fails(key, end.facts, fail, standing.said)
 
     def _neutron_is_back(self) -> None:

@@ -31,11 +31,13 @@ class Defaults:
 
     Attributes:
         known: as far as is known; a subnet that was not found yet is there under the name that it was given.
+        refused: why that name stands for no subnet, by the name.
     """
 
     def __init__(self, neutron: Finder, settings: ControllerSettings) -> None:
         self._neutron = neutron
         self._groups = settings.pod_security_groups
+        self.refused: dict[str, Refused] = {}
         self._complete = False
         self._looking = asyncio.Lock()
         self.known = PortDefaults(
@@ -59,15 +61,15 @@ class Defaults:
                 await self._look_up()
 
     async def _look_up(self) -> None:
-        found = True
+        self.refused = {}
         if self.known.pod_subnet:
             try:
                 subnet = await self._neutron.find_subnet(self.known.pod_subnet)
                 self.known = msgspec.structs.replace(self.known, pod_subnet=subnet.id)
-            except Refused:
-                found = False
+            except Refused as error:
+                self.refused = {self.known.pod_subnet: error}
         if self._groups and self.known.security_groups is None:
             project = self.known.project_id
             groups = [await self._neutron.find_security_group(name, project) for name in self._groups]
             self.known = msgspec.structs.replace(self.known, security_groups=tuple(groups))
-        self._complete = found
+        self._complete = not self.refused

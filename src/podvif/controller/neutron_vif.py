@@ -190,9 +190,9 @@ class NeutronPodVIFDriver:
     async def places(self, podvif: PodVif, ports: tuple[NeutronPort, ...]) -> Places:
         """The subnets and networks that a decision needs, or why they are not known."""
         wanted, defaults = podvif.spec.interfaces, self._defaults.known
-        subnets: dict[str, NeutronSubnet | PodvifError] = {}
+        subnets: dict[str, NeutronSubnet | PodvifError] = dict(self._defaults.refused)
         networks: dict[str, NeutronNetwork | PodvifError] = {}
-        for name in subnet_ids(wanted, ports, defaults):
+        for name in subnet_ids(wanted, ports, defaults) - subnets.keys():
             try:
                 subnets[name] = await self._neutron.subnet(name)
             except PodvifError as error:

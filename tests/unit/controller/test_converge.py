@@ -1,13 +1,14 @@
 """When a pod is looked at, how long it waits for the next look, and what stops a walk."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
 
 from podvif.controller.cluster import Facts
-from podvif.controller.converge import SLOW, Converge
+from podvif.controller.converge import SECOND, SLOW, Converge
 from podvif.controller.neutron_vif import DeposedError, Walk
 from podvif.controller.tally import Tally
 from podvif.controller.voice import Voice
@@ -129,22 +130,37 @@ async def test_back_off() -> None:
     world.ports = FAILED
     await world.look()
     await world.later(400)
-    pauses = [round(b - a) for a, b in zip(world.looks, world.looks[1:], strict=False)]
+    pauses = [round(b - a) for a, b in itertools.pairwise(world.looks)]
 
     assert pauses[:9] == [1, 2, 3, 6, 12, 24, 45, 45, 45]
 
 
 async def test_slow() -> None:
-    """What somebody has to change is tried seldom, but at once when something changes."""
+    """What somebody has to change is tried once more soon, then seldom, but at once when something changes."""
     world = World()
     world.change(podvif=None, wanted=Refused("NAD is missing"))
     await world.look()
-    assert await world.later(SLOW - 1) == 0
+    assert await world.later(SECOND - 1) == 0
+    assert await world.later(2) == 1
+    assert await world.later(SLOW - 2) == 0
     assert await world.later(2) == 1
     world.change(wanted=(ETH0,))
     await world.look()
     assert "WriteStatus" in world.done
     assert await world.later(1000) == 0
+
+
+async def test_another_family() -> None:
+    """What is refused after it could not be asked for is tried once more soon as well."""
+    world = World()
+    world.trouble = "Neutron unreachable"
+    await world.look()
+    await world.later(20)
+    world.trouble = None
+    world.away = Refused("disallowed by policy")
+    await world.later(60)
+    pauses = [round(b - a) for a, b in itertools.pairwise(world.looks)]
+    assert pauses[-1] == SECOND
 
 
 async def test_again_once() -> None:

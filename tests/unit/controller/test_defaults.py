@@ -41,10 +41,12 @@ async def test_subnet_that_is_missing(stage: Stage) -> None:
     found = defaults(stage, pod_subnet="later")
     await found.look_up()
     assert found.known.pod_subnet == "later"
+    assert "later not found" in found.refused["later"].message
     subnet = stage.cloud.add_subnet(stage.network, "10.99.0.0/24", "later")
     await found.look_up()
 
     assert found.known.pod_subnet == subnet
+    assert found.refused == {}
 
 
 async def test_group_that_is_missing(stage: Stage) -> None:

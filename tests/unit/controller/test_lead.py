@@ -312,6 +312,7 @@ async def test_back_off(stage: Stage) -> None:
     ("settings", "user", "reason", "words"),
     [
         ({"pod_subnet": "no-such"}, "service", "PlaceUnknown", "subnet no-such not found"),
+        ({"pod_subnet": "twice"}, "service", "PlaceUnknown", "2 subnets are called twice"),
         ({"pod_subnet": ""}, "service", "PlaceUnknown", "there is no default one"),
         ({"pod_security_groups": ("no-such",)}, "service", "PortRefused", "security group no-such not found"),
         ({}, "member", "PortRefused", "binding:host_id"),
@@ -320,6 +321,8 @@ async def test_back_off(stage: Stage) -> None:
 async def test_refused(settings: dict[str, str], user: str, reason: str, words: str) -> None:
     """What somebody has to change is said in one line on the pod, in event and condition, and tried again seldom."""
     async with staged(**settings) as stage:
+        for cidr in ("10.98.0.0/24", "10.99.0.0/24"):
+            stage.cloud.add_subnet(stage.network, cidr, "twice")
         await stage.pod()
         stage.controller(user)
         await stage.until(lambda: stage.reason() == reason and bool(stage.events()))
