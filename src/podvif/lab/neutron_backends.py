@@ -58,7 +58,7 @@ class Processes:
 
     @staticmethod
     def kill_pid(pid: int) -> None:
-        """End a child of a child, should it still be there, and wait for its end."""
+        """End a process that is no child of ours, should it still be there, and wait for its end."""
         with contextlib.suppress(ProcessLookupError):
             descriptor = os.pidfd_open(pid)
             try:
@@ -73,8 +73,7 @@ class Processes:
             child.kill()
         self._children.clear()
         for pid in output([programs.ip(), "netns", "pids", self._netns]).split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+            self.kill_pid(int(pid))
 
 
 class MariaDb:

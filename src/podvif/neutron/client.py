@@ -440,7 +440,7 @@ class Neutron:
     def _lost(self, about: str, error: ksa.ConnectFailure) -> "_NoAnswer":
         since = self._unreachable_since = self._unreachable_since or self._now()
         text = dt.datetime.fromtimestamp(since, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._trouble = f"Neutron unreachable since {text}: {_line(error)}"
+        self._trouble = f"Neutron unreachable since {text}: {_innermost(error)}"
         return _NoAnswer(f"{about}: {self._trouble}", sent=_was_sent(error))
 
 
@@ -482,6 +482,16 @@ def _was_sent(error: ksa.ConnectFailure) -> bool:
             return False
         cause = cause.__cause__ or cause.__context__
     return True
+
+
+def _innermost(error: ksa.ConnectFailure) -> str:
+    """Where to, and the first reason of all: four libraries have each put theirs around it."""
+    reason: BaseException = error
+    while (under := reason.__cause__ or reason.__context__) is not None:
+        reason = under
+    words = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    where = _line(error).partition(": ")[0]
+    return where if words in where else f"{where}: {words}"
 
 
 def _identity(about: str, error: ksa.HttpError) -> Retry | Refused:

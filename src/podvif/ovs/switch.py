@@ -77,6 +77,8 @@ class Switch:
                 # Kept when the caller gives up waiting: the library cannot be told to, and its result counts later.
                 if self._opening is None:
                     self._opening = asyncio.ensure_future(self._in_thread(self._open))
+                    # At SIGTERM nobody is left who would hear how it ended.
+                    self._opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
                 try:
                     async with asyncio.timeout(_TRANSACTION_SECONDS):
                         api = await asyncio.shield(self._opening)
