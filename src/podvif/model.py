@@ -49,20 +49,32 @@ class Attachment(msgspec.Struct, frozen=True, order=True):
         return f"{self.container_id}:{self.ifname}"
 
 
+class PortKind(enum.Enum):
+    """What stands on the node for a port."""
+
+    VHOST_USER = "vhost-user"
+    """os-vif's VIFVHostUser: a socket, no network interface."""
+    VETH = "veth"
+    """os-vif's VIFOpenVSwitch: a pair, its host end in the integration bridge."""
+    HYBRID = "hybrid"
+    """os-vif's VIFBridge: a pair, and a Linux bridge between it and the integration bridge."""
+
+
 class Vif(msgspec.Struct, frozen=True):
-    """A vhost-user port as it shall stand on this node.
+    """A port as it shall stand on this node: a vhost-user port, or a kernel port (a pair of network devices).
 
     Attributes:
         port_id: UUID, the Interface's iface-id in OVSDB.
-        name: the OVS port's name, `vhu` and the first 11 characters of the port id (os-vif's rule).
-        mac: of the application's end, lower case with colons.
+        name: the OVS port's name: `vhu`, `tap` (VETH) or `qvo` (HYBRID) and the first 11 characters of the port id.
+        mac: of the application's end, or the pod's end of a pair; lower case with colons.
         mtu: bytes of layer 3.
         bridge: name of the OVS bridge, datapath netdev.
-        listener: who creates the socket.
-        socket: where the application finds or makes it (in the pod's directory).
-        ovs_socket: where OVS makes it when OVS listens.
+        listener: who creates the socket; of a kernel port it says nothing.
+        socket: where the application finds or makes it (in the pod's directory); empty for a kernel port.
+        ovs_socket: where OVS makes it when OVS listens; empty for a kernel port.
         queues: queue pairs; the application asks for them, OVS follows.
         vlan: access VLAN (Port tag), or None for untagged.
+        kind: what the port is; a journal of an older podvif knows vhost-user ports only.
     """
 
     port_id: str
@@ -75,6 +87,7 @@ class Vif(msgspec.Struct, frozen=True):
     ovs_socket: SocketPath
     queues: int = 1
     vlan: int | None = None
+    kind: PortKind = PortKind.VHOST_USER
 
 
 class Address(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -214,6 +227,70 @@ class SwitchFacts(msgspec.Struct, frozen=True):
     other_config: dict[str, str] = {}
 
 
+class Pair(msgspec.Struct, frozen=True):
+    """A pair as it shall be.
+
+    Attributes:
+        host: name of the host end, in the daemon's own namespace.
+        host_mac: its MAC.
+        namespace: path of the pod's namespace.
+        ifname: name of the pod's end.
+        mac: its MAC.
+        mtu: bytes of layer 3, of both.
+    """
+
+    host: str
+    host_mac: str
+    namespace: str
+    ifname: str
+    mac: str
+    mtu: int
+
+
+class SeenDevice(msgspec.Struct, frozen=True):
+    """One end of a pair, as the kernel shows it; the last three fields are asked for at the pod's end only.
+
+    Attributes:
+        index: its number in its namespace, which no later device gets.
+        mac: lower case with colons.
+        mtu: bytes of layer 3.
+        up: administratively.
+        peer: number of the other end, 0 where the device is no end of a pair.
+        master: name of the Linux bridge that it is in.
+        checksums_left_out: its kernel leaves checksums for a device to fill in.
+        addresses: with prefix lengths, as `ipaddress` writes them.
+        routes: destination, gateway (None where there is none) and table of every route over it.
+    """
+
+    index: int
+    mac: str
+    mtu: int
+    up: bool
+    peer: int
+    master: str | None = None
+    checksums_left_out: bool = False
+    addresses: frozenset[str] = frozenset()
+    routes: frozenset[tuple[str, str | None, int]] = frozenset()
+
+
+class SeenPair(msgspec.Struct, frozen=True):
+    """The devices of a kernel port.
+
+    Attributes:
+        switch_apart: vswitchd lives in another network namespace than the daemon, where it finds none of our devices.
+        sandbox: the pod's namespace is there, and is the one of the ADD.
+        host: the device that has the host end's name.
+        pod: the device that has the interface's name in the pod; not looked for on the way to absent.
+        linux_bridge: HYBRID: the Linux bridge and both ends of its way to OVS are there.
+    """
+
+    switch_apart: bool
+    sandbox: bool
+    host: SeenDevice | None
+    pod: SeenDevice | None
+    linux_bridge: bool = False
+
+
 class Seen(msgspec.Struct, frozen=True):
     """The facts about one attachment, each observed from its owner just now.
 
@@ -230,6 +307,7 @@ class Seen(msgspec.Struct, frozen=True):
         files_current: the pod's files say what they should; not looked at, and False, before vswitchd has taken the port.
         files_present: at least one of the files that belong to this attachment is there.
         journalled: the journal has an entry.
+        pair: a kernel port's devices; None for a vhost-user port, and only a vhost-user port has sockets and files.
     """
 
     switch_trouble: str | None
@@ -244,6 +322,7 @@ class Seen(msgspec.Struct, frozen=True):
     files_current: bool
     files_present: bool
     journalled: bool
+    pair: SeenPair | None = None
 
 
 # -- what Kubernetes says (source = cluster) ---------------------------------------------------------------------------
@@ -288,17 +367,6 @@ class Nad(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
-
-
-class PortKind(enum.Enum):
-    """What stands on the node for a Neutron port."""
-
-    VHOST_USER = "vhost-user"
-    """os-vif's VIFVHostUser: a socket, no network interface."""
-    VETH = "veth"
-    """os-vif's VIFOpenVSwitch: a pair, its host end in the integration bridge."""
-    HYBRID = "hybrid"
-    """os-vif's VIFBridge: a pair, and a Linux bridge between it and the integration bridge."""
 
 
 # -- what Neutron says (source = cluster) ------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ CONTAINER_ID_MAX = 200
 MARK_CONTAINER = "podvif-container-id"
 MARK_IFNAME = "podvif-ifname"
 MARK_POD = "podvif-pod"
+MARK_DEVICE = "podvif-device"
+"""Number of the host end that a kernel port was plugged on: OVS passes nothing over one that was made again."""
 
 _PORTS = uuid.UUID("6a0f9f2e-6d0a-5a57-9d7e-2b1f6f3c7a41")
 """Namespace of our UUIDv5 port ids; it must never change, or a new daemon would not find the ports of the old one."""
@@ -50,6 +52,30 @@ def mac(attachment: Attachment) -> str:
 def vif_name(port: str) -> str:
     """The OVS port's name, and the file name of its socket: os-vif's rule, the specification's `vhu9c9cc8f5-88`."""
     return f"vhu{port}"[:VIF_NAME_LENGTH]
+
+
+def host_device(port: str) -> str:
+    """The host end of a kernel port's pair: libvirt's and Neutron's name for it."""
+    return f"tap{port}"[:VIF_NAME_LENGTH]
+
+
+def linux_bridge(port: str) -> str:
+    """The Linux bridge of a hybrid port."""
+    return f"qbr{port}"[:VIF_NAME_LENGTH]
+
+
+def linux_bridge_ends(port: str) -> tuple[str, str]:
+    """The pair between a hybrid port's Linux bridge and OVS: os-vif's names; the second is the OVS port's."""
+    return f"qvb{port}"[:VIF_NAME_LENGTH], f"qvo{port}"[:VIF_NAME_LENGTH]
+
+
+def host_mac(attachment: Attachment) -> str:
+    """The MAC of the host end of an attachment's pair: by it we know our own.
+
+    It begins with fe, as libvirt's do, so that it is never the lowest in a Linux bridge, which would take it for its own.
+    """
+    digest = hashlib.sha256(f"host/{attachment.container_id}/{attachment.ifname}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0xFE, *digest[1:6]))
 
 
 def socket_path(directory: SocketDir, name: str) -> SocketPath:

@@ -11,7 +11,7 @@ from podvif.core.attach import OVS_TYPE, why_not_port
 from podvif.errors import Retry
 from podvif.model import Attachment, Listener, SocketFile
 from tests.contract.worlds import SECONDS, World, adapter
-from tests.fakes.values import BOTH, port_of
+from tests.fakes.values import BOTH, kernel_vif, port_of
 
 APPLICATION, OVS = Listener.APPLICATION, Listener.OVS
 MARKS = names.marks(Attachment("c0ffee", "net1"), "ns/pod")
@@ -242,6 +242,41 @@ async def test_marks(world: World) -> None:
     assert after.external_ids == before.external_ids | MARKS
     with pytest.raises(Retry, match="could not be written"):
         await world.switch.write_marks("vhunobody-00", MARKS)
+
+
+async def test_kernel_port(world: World) -> None:
+    """A kernel port is opened on the device of its name; unplugging leaves that device, and any other of the name, alone."""
+    attachment = Attachment(secrets.token_hex(8), "net1")
+    vif = kernel_vif(attachment=attachment, vlan=100)
+    world.add_device(vif.name)
+    port = await world.plugged(vif, MARKS)
+
+    assert (port.type, port.bridge, port.tag, port.error) == ("", vif.bridge, 100, None)
+    assert port.external_ids == port_of(vif).external_ids | MARKS
+    assert (port.ofport or 0) > 0
+    async with asyncio.timeout(SECONDS):
+        while not (found := world.switch.port(vif.name)) or not found.link_up:
+            await world.switch.changed(vif.name)
+
+    await world.switch.plug(vif, MARKS)
+    assert world.switch.port(vif.name) == found
+    for _ in range(2):
+        await world.switch.unplug(vif, vif.bridge)
+        assert world.switch.port(vif.name) is None
+    await world.let_go(vif)
+    assert world.has_device(vif.name)
+
+
+async def test_kernel_port_without_a_device(world: World) -> None:
+    """A kernel port whose device is not there has an error that says so, and no number."""
+    vif = kernel_vif(attachment=Attachment(secrets.token_hex(8), "net1"))
+    await world.switch.plug(vif, MARKS)
+    async with asyncio.timeout(SECONDS):
+        while not (port := world.switch.port(vif.name)) or not port.error:
+            await world.switch.changed(vif.name)
+
+    assert f"could not open network device {vif.name} (No such device)" in (port.error or "")
+    assert port.ofport == -1
 
 
 async def test_marks_of_one_port_alone(world: World) -> None:

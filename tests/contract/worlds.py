@@ -14,7 +14,9 @@ from typing import Protocol
 import msgspec
 
 from podvif.host import files
+from podvif.lab import programs
 from podvif.lab.ovs import PrivateOvs
+from podvif.lab.process import LabError, output
 from podvif.model import Attachment, Listener, SeenPort, SocketFile, Vif
 from podvif.node import readiness, vhostuser
 from tests.fakes.switch import FakeSwitch
@@ -129,6 +131,14 @@ class World:
         """An administrator sets a key of the switch's other_config."""
         raise NotImplementedError
 
+    def add_device(self, name: str) -> None:
+        """A network device of that name comes to where vswitchd looks for it, with its link up, and to where podvif runs."""
+        raise NotImplementedError
+
+    def has_device(self, name: str) -> bool:
+        """Whether both are still there."""
+        raise NotImplementedError
+
 
 class FakeWorld(World):
     """The fake switch."""
@@ -138,6 +148,8 @@ class FakeWorld(World):
         for directory in (rundir, pods):
             directory.mkdir()
         self.fake = FakeSwitch(rundir)
+        self._devices: set[str] = set()
+        self.fake.has_device = self.has_device
         super().__init__(self.fake, rundir, pods)
 
     async def reconnect(self) -> None:
@@ -168,12 +180,19 @@ class FakeWorld(World):
     def configure(self, key: str, value: str) -> None:
         self.fake.dpdk = msgspec.structs.replace(self.fake.dpdk, other_config={key: value})
 
+    def add_device(self, name: str) -> None:
+        self._devices.add(name)
+
+    def has_device(self, name: str) -> bool:
+        return name in self._devices
+
 
 class RealWorld(World):
     """podvif's adapter, connected to a private Open vSwitch."""
 
     def __init__(self, ovs: PrivateOvs, pods: Path) -> None:
         self.ovs = ovs
+        self._devices: list[str] = []
         super().__init__(self._made(), ovs.rundir, pods)
         self._know_vswitchd()
 
@@ -217,6 +236,24 @@ class RealWorld(World):
     def configure(self, key: str, value: str) -> None:
         self.ovs.vsctl("--no-wait", "set", "Open_vSwitch", ".", f"other_config:{key}={value}")
 
+    def _namespaces(self) -> list[list[str]]:
+        return [[], ["nsenter", f"--net={self.namespaces[0]}"]]
+
+    def add_device(self, name: str) -> None:
+        self._devices.append(name)
+        for where in self._namespaces():
+            output([*where, programs.ip(), "link", "add", name, "type", "veth", "peer", "name", f"p{name[:12]}"])
+            for end in (name, f"p{name[:12]}"):
+                output([*where, programs.ip(), "link", "set", end, "up"])
+
+    def has_device(self, name: str) -> bool:
+        for where in self._namespaces():
+            try:
+                output([*where, programs.ip(), "link", "show", "dev", name])
+            except LabError:
+                return False
+        return True
+
     def clear(self) -> None:
         """Leave no port and no socket for the next case.
 
@@ -226,5 +263,8 @@ class RealWorld(World):
         self.ovs.resume_vswitchd()
         for port in self.ovs.ports():
             self.ovs.vsctl("del-port", port)
+        for name in self._devices:
+            for where in self._namespaces():
+                output([*where, programs.ip(), "link", "delete", name])
         for left in self.rundir.glob("vhu*"):
             left.unlink()

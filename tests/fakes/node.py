@@ -1,4 +1,4 @@
-"""A node daemon of real parts, real directories and sockets, around a fake switch and a fake IPAM.
+"""A node daemon of real parts, real directories and sockets, around a fake switch, fake devices and a fake IPAM.
 
 It can be made to fail at a step, or to die at any moment: a dead daemon touches nothing more, and another one can be built
 on what it left on disk, in the switch and at IPAM.
@@ -14,12 +14,13 @@ from typing import Any
 from podvif.core.attach import Step, Want
 from podvif.core.cni import parse_request
 from podvif.model import Attachment, Entry, Listener, Seen, SocketDir, Vif
+from podvif.node.drivers import Drivers
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.recover import Recovery, Why
 from podvif.node.verbs import Verbs
-from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.settings import Settings
+from tests.fakes.devices import FakeDevices
 from tests.fakes.ipam import FakeIpam
 from tests.fakes.switch import FakeSwitch
 from tests.fakes.values import ATTACHMENT, config, environment, vif
@@ -62,7 +63,7 @@ class Life:
             raise error
 
 
-class _Driver(VIFVHostUserDriver):
+class _Driver(Drivers):
     life = Life()
 
     def observe(self, want: Want) -> Seen:
@@ -92,7 +93,7 @@ class _Journal(Journal):
 
 
 class Node:
-    """A daemon in `folder`; `switch` and `ipam` are the world's and outlive it."""
+    """A daemon in `folder`; `switch`, `ipam` and `devices` are the world's and outlive it."""
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class Node:
         switch: FakeSwitch | None = None,
         ipam: FakeIpam | None = None,
         life: Life | None = None,
+        devices: FakeDevices | None = None,
         add_timeout: float = 20.0,
     ) -> None:
         self.folder = folder
@@ -123,8 +125,10 @@ class Node:
         )
         self.switch = switch or FakeSwitch(self.rundir)
         self.ipam = ipam or FakeIpam()
+        self.devices = devices or FakeDevices()
+        self.switch.has_device = lambda name: self.devices.look_at(name) is not None
         self.journal = _Journal(self.settings.state_dir)
-        self.driver = _Driver(self.switch, self.journal, self.ipam, self.settings)
+        self.driver = _Driver(self.switch, self.journal, self.ipam, self.settings, self.devices)
         self.journal.life = self.driver.life = self.life
         self.readiness = Readiness(self.switch, self.settings)
         self.verbs = Verbs(self.settings, self.journal, self.driver, self.ipam, self.readiness)
@@ -135,7 +139,7 @@ class Node:
         self.life.last = self.life.last or 1
         self.life.moments = max(self.life.moments, self.life.last)
         self.switch.regain_ovsdb()
-        return Node(self.folder, switch=self.switch, ipam=self.ipam)
+        return Node(self.folder, switch=self.switch, ipam=self.ipam, devices=self.devices)
 
     async def recover(self) -> None:
         """Have recovery run until every attachment is looked at and none waits for vswitchd."""
@@ -171,6 +175,7 @@ class Node:
             *(f"port {name}" for name in self.switch.ports()),
             *(f"file {path.name}" for path in sorted(self.pods.iterdir())),
             *(f"socket {path.name}" for path in sorted(self.rundir.iterdir())),
+            *(f"device {name}" for name in self.devices.names()),
             *(f"lease {attachment}" for attachment in self.ipam.leases),
             *(f"entry {path.name}" for path in sorted(Path(self.settings.state_dir, "attachments").iterdir())),
         ]

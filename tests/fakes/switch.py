@@ -35,6 +35,7 @@ class FakeSwitch:
         bridges: datapath by bridge.
         dpdk: what the switch's row says of DPDK; the test may change it.
         before_act: called with the name of each act before it happens; raise from it to make it fail.
+        has_device: whether vswitchd finds a network device of that name; a kernel port is opened on it.
         waited: set when somebody begins to wait for a change.
     """
 
@@ -50,6 +51,7 @@ class FakeSwitch:
         )
         self.before_act: Callable[[str], None] = lambda _: None
         self.waited = asyncio.Event()
+        self.has_device: Callable[[str], bool] = lambda _: True
         self._ports: dict[str, SeenPort] = {}
         self._devices: dict[str, _Device] = {}
         self._runs = True
@@ -109,7 +111,7 @@ class FakeSwitch:
             assert former.external_ids.get("iface-id") == vif.port_id, f"os-vif would take over the row of {vif.name}"
             assert former.bridge == vif.bridge, f"{vif.name} would be in two bridges"
         self.bridges[vif.bridge] = "netdev"
-        made = port_of(vif, ofport=former.ofport if former else None)
+        made = port_of(vif, ofport=former.ofport if former else None, link_up=bool(former and former.link_up))
         self._ports[vif.name] = msgspec.structs.replace(made, external_ids=made.external_ids | dict(marks))
         self._commit(vif.name)
 
@@ -200,7 +202,8 @@ class FakeSwitch:
             # A row that was removed and made again meanwhile is the same port: it gets its number and no new socket.
             error = None if port.name in self._devices else self._open(port)
             number = -1 if error else port.ofport if (port.ofport or -1) > 0 else len(self._devices)
-            self._ports[port.name] = msgspec.structs.replace(port, ofport=number, error=error)
+            up = port.link_up if port.type else error is None and self.has_device(port.name)
+            self._ports[port.name] = msgspec.structs.replace(port, ofport=number, error=error, link_up=up)
         caught_up = self._cur_cfg < self._baseline
         self._cur_cfg = self._next_cfg
         settled = [name for name, wanted in self._settling.items() if wanted <= self._cur_cfg]
@@ -215,6 +218,8 @@ class FakeSwitch:
 
     def _open(self, port: SeenPort) -> str | None:
         listening = None
+        if not port.type and not self.has_device(port.name):
+            return f"could not open network device {port.name} (No such device)"
         if port.type == "dpdkvhostuser":
             listening = socket.socket(socket.AF_UNIX)
             try:

@@ -6,7 +6,7 @@ from typing import Any
 from podvif import names
 from podvif.core.attach import OVS_TYPE
 from podvif.core.cni import Request, parse_request
-from podvif.model import Attachment, Entry, Goal, Listener, SeenPort, SocketDir, Vif
+from podvif.model import Attachment, Entry, Goal, Listener, PortKind, SeenPort, SocketDir, SocketPath, Vif
 
 ATTACHMENT = Attachment("c0ffee", "net1")
 BOTH = (Listener.APPLICATION, Listener.OVS)
@@ -35,21 +35,32 @@ def vif(
     return Vif(**values | changes)
 
 
+def kernel_vif(kind: PortKind = PortKind.VETH, attachment: Attachment = ATTACHMENT, **changes: Any) -> Vif:
+    """The kernel port of an attachment, with everything derived as podvif derives it."""
+    port = names.port_id(attachment)
+    name = names.linux_bridge_ends(port)[1] if kind is PortKind.HYBRID else names.host_device(port)
+    nowhere = SocketPath("")
+    return vif(
+        attachment=attachment, **{"name": name, "socket": nowhere, "ovs_socket": nowhere, "kind": kind, **changes}
+    )
+
+
 def port_of(wanted: Vif, **changes: Any) -> SeenPort:
     """What OVSDB shows of a port that was plugged for `wanted` and taken by vswitchd, owner marks aside."""
+    socket = wanted.kind is PortKind.VHOST_USER
     values: dict[str, Any] = {
         "name": wanted.name,
         "bridge": wanted.bridge,
-        "type": OVS_TYPE[wanted.listener],
+        "type": OVS_TYPE[wanted.listener] if socket else "",
         "external_ids": {
             "iface-id": wanted.port_id,
             "iface-status": "active",
             "attached-mac": wanted.mac,
             "vm-uuid": wanted.port_id,
         },
-        "vhost_server_path": wanted.socket if wanted.listener is Listener.APPLICATION else None,
+        "vhost_server_path": wanted.socket if socket and wanted.listener is Listener.APPLICATION else None,
         "ofport": 1,
-        "mtu_request": wanted.mtu,
+        "mtu_request": wanted.mtu if socket else None,
         "tag": wanted.vlan,
     }
     return SeenPort(**values | changes)

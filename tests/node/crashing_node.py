@@ -12,11 +12,11 @@ import sys
 from podvif.core.attach import Step, Want
 from podvif.model import Entry, Goal, Seen
 from podvif.node import main
+from podvif.node.drivers import Drivers
 from podvif.node.journal import Journal
-from podvif.node.vhostuser import VIFVHostUserDriver
 
 _AFTER = os.environ.get("PODVIF_CRASH_AFTER", "")
-_do = VIFVHostUserDriver.do
+_do = Drivers.do
 _put = Journal.put
 
 
@@ -24,7 +24,7 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _do_and_die(self: VIFVHostUserDriver, want: Want, step: Step, seen: Seen) -> None:
+async def _do_and_die(self: Drivers, want: Want, step: Step, seen: Seen) -> None:
     await _do(self, want, step, seen)
     if step.name == _AFTER:
         _die()
@@ -37,7 +37,7 @@ def _put_and_die(self: Journal, entry: Entry) -> None:
 
 
 if __name__ == "__main__":
-    VIFVHostUserDriver.do = _do_and_die  # type: ignore[method-assign]
+    Drivers.do = _do_and_die  # type: ignore[method-assign]
     Journal.put = _put_and_die  # type: ignore[method-assign]
     files = [value for flag, value in zip(sys.argv[1:], sys.argv[2:], strict=False) if flag == "--config-file"]
     main.run(files)

@@ -84,6 +84,7 @@ class Node:
         mount_point: where pods find their files; a folder in `folder` by default.
         ovsdb: where the daemon looks for OVSDB; the switch's own by default.
         more: more of kuryr.conf, option by section.
+        netns: name of the network namespace that the daemon runs in; that of the switch by default, if it has one.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Node:
         mount_point: Path | None = None,
         ovsdb: str = "",
         more: Sections | None = None,
+        netns: str | None = None,
     ) -> None:
         self.ovs = ovs
         self.folder = folder
@@ -101,6 +103,7 @@ class Node:
         self.leases = folder / "leases"
         self._ovsdb = ovsdb or ovs.ovsdb
         self._more = more or {}
+        self._netns = ovs.netns if netns is None else netns
         self.daemon = self._daemon()
 
     def _daemon(self, program: Sequence[str] = (), env: Mapping[str, str] | None = None) -> NodeDaemon:
@@ -112,12 +115,20 @@ class Node:
             more=self._more,
             env=env,
             program=program,
+            netns=self._netns,
         )
 
     @contextlib.contextmanager
     def running(self) -> Iterator[NodeDaemon]:
         """The daemon for the length of a block; a test may kill, stop and start it inside."""
         self.daemon = self._daemon()
+        with self.daemon:
+            yield self.daemon
+
+    @contextlib.contextmanager
+    def running_as(self, program: Path, *arguments: str) -> Iterator[NodeDaemon]:
+        """A program in the daemon's place for the length of a block, which is the daemon with something changed."""
+        self.daemon = self._daemon([sys.executable, str(program), *arguments])
         with self.daemon:
             yield self.daemon
 

@@ -20,6 +20,7 @@ from podvif.lab.ovs import PrivateOvs
 from podvif.lab.process import LabError
 from podvif.lab.sandbox import Sandbox
 from podvif.node.converge import WAITS
+from tests.node import test_veth
 from tests.node.support import (
     MODES,
     SOON,
@@ -425,8 +426,9 @@ DEL_STEPS = ["REMOVE_FILES", "UNPLUG", "REMOVE_SOCKETS", "RELEASE_ADDRESSES", "F
 
 
 def test_no_step_is_forgotten() -> None:
-    """The crash tests below take every step that there is."""
+    """The crash tests below, and those of kernel ports, take every step that there is."""
     taken = {name for steps in ADD_STEPS.values() for name in steps} | set(DEL_STEPS) | {"WRITE_MARKS"}
+    taken |= {*test_veth.ADD_STEPS, *test_veth.DEL_STEPS, test_veth.HYBRID_STEP}
     assert taken - {"JOURNAL"} == {step.name for step in Step if step not in WAITS}
 
 

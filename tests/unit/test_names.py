@@ -31,6 +31,8 @@ def test_stable_forever() -> None:
     assert names.port_id(ONE) == "457de6ff-322a-58a2-81fd-e722088fc930"
     assert names.mac(ONE) == "e6:4e:ca:1e:e5:0e"
     assert names.vif_name(names.port_id(ONE)) == "vhu457de6ff-32"
+    assert names.host_device(names.port_id(ONE)) == "tap457de6ff-32"
+    assert names.host_mac(ONE) == "fe:29:ec:cb:f4:56"
 
 
 def test_specified_vif_name() -> None:
@@ -129,3 +131,15 @@ def test_label_of_a_long_node_name() -> None:
     assert re.fullmatch("[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", one)
     assert len(one) == 63
     assert one != other
+
+
+@given(attachments)
+def test_kernel_port(attachment: Attachment) -> None:
+    """The devices of a kernel port have names that the kernel takes, each another, and the host end a MAC of its own."""
+    port = names.port_id(attachment)
+    devices = [names.host_device(port), names.linux_bridge(port), *names.linux_bridge_ends(port)]
+
+    assert len({*devices, names.vif_name(port)}) == 5
+    assert [why_not_ifname(name) for name in devices] == [None] * 4
+    assert re.fullmatch("fe(:[0-9a-f]{2}){5}", names.host_mac(attachment))
+    assert names.host_mac(attachment) != names.mac(attachment)

@@ -103,6 +103,7 @@ async def _switch_and_files(settings: Settings, bridges: Iterable[str], host: Ma
             checks.rename(settings),
             checks.path_lengths(settings),
             surroundings.access(settings, host),
+            *surroundings.kernel_ports(settings, entries, installed),
             surroundings.selinux(settings, host),
             checks.ownerless_sockets(switch, settings, entries),
             checks.state_dir(settings),

@@ -19,6 +19,8 @@ COLUMNS = ("POD / CONTAINER", "IF", "PORT", "MODE", "LISTENS", "LINK", "MAC", "I
 _LEAVE_OUT = ("SOCKET", "MAC", "IPS", "LISTENS", "MODE")
 """What a screen that is too narrow does without, the first first."""
 
+_LISTENERS = {"ovs": "OVS", "application": "application"}
+
 _COLOURS = {
     "connected": "green",
     "waiting for the application": "yellow",
@@ -137,11 +139,11 @@ def _table(document: dict[str, Any], left_out: "list[str] | tuple[str, ...]" = (
             "IF": item["ifname"],
             "PORT": item["port"],
             "MODE": item["mode"],
-            "LISTENS": "OVS" if item["listener"] == "ovs" else "application",
+            "LISTENS": _LISTENERS.get(item["listener"], "-"),
             "LINK": _link(item),
             "MAC": item["mac"],
             "IPS": "\n".join(item["ips"]),
-            "SOCKET": item["socket"],
+            "SOCKET": item["socket"] or "-",
             "AGE": age(item["age_seconds"]),
         }
         # What the daemon says is text and no markup: an error may have brackets in it.

@@ -11,7 +11,7 @@ for in it, and its PodVif was made just now: ports are made by who leads, and un
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,7 +41,7 @@ from podvif.kube.client import Outcome
 from podvif.kube.convert import parse_podvif, render
 from podvif.kube.resources import PODS, PODVIFS, Document, Key, Resource
 from podvif.model import ClusterPod, NeutronNetwork, NeutronPort, NeutronSubnet, PortRequest
-from podvif.podvifs import FINALIZER, NODE_LABEL, PodVif, Spec
+from podvif.podvifs import FINALIZER, NODE_LABEL, InterfaceState, PodVif, Spec
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,6 +50,12 @@ MANAGER = "podvif-controller"
 
 ASK_AGAIN = 1.0
 """Seconds in which no other pod asks a Neutron that was just found to be away."""
+
+
+BELIEVE = 10.0
+"""Seconds after which a port that Neutron does not show any more is believed to be gone, when it is still not shown.  A Neutron
+that was just started shows a `service` nothing for a moment, with 200 and an empty list (measured): believed at once, that would cost
+every bound pod its port, and leave the ports of those that end."""
 
 
 class Api(Protocol):
@@ -158,6 +164,7 @@ class NeutronPodVIFDriver:
         self._in_vain_at = float("-inf")
         self._former = cluster.uids()
         self._asked_for: set[str] = set()
+        self._missing: dict[str, float] = {}
 
     # -- observe -------------------------------------------------------------------------------------------------------
 
@@ -175,7 +182,7 @@ class NeutronPodVIFDriver:
         seen = SeenPod(pod, podvif, wanted, refusals=walk.refusals)
         if not _asks_neutron(pod, podvif):
             return seen
-        ports = await self._ports(walk, podvif.spec.pod_uid)
+        ports = await self._ports(walk, podvif)
         if ports is None or _is_over(pod, podvif):
             return msgspec.structs.replace(seen, ports=ports or (), trouble=walk.trouble)
         try:
@@ -215,19 +222,35 @@ class NeutronPodVIFDriver:
         walk.gone.add(uid)
         return pod
 
-    async def _ports(self, walk: Walk, uid: str) -> tuple[NeutronPort, ...] | None:
-        """The pod's ports; None when Neutron cannot be asked for them."""
+    async def _ports(self, walk: Walk, podvif: PodVif) -> tuple[NeutronPort, ...] | None:
+        """The pod's ports; None when Neutron cannot be asked for them, or what it says is not believed yet."""
+        uid = podvif.spec.pod_uid
         if uid not in walk.ports:
             if self._clock() < self._in_vain_at + ASK_AGAIN:
                 walk.trouble = walk.trouble or self._neutron.trouble()
             if walk.trouble:
                 return None
             try:
-                walk.ports[uid] = {port.id: port for port in await self._neutron.ports_of(uid)}
+                ports = {port.id: port for port in await self._neutron.ports_of(uid)}
             except PodvifError as error:
                 self._in_vain(walk, error)
                 return None
+            if reason := self._why_not_believed(podvif, ports):
+                walk.trouble = reason
+                return None
+            walk.ports[uid] = ports
         return tuple(walk.ports[uid].values())
+
+    def _why_not_believed(self, podvif: PodVif, ports: Mapping[str, NeutronPort]) -> str | None:
+        """Why a listing without a port that the status has is not taken for true, or None when it is."""
+        uid = podvif.spec.pod_uid
+        known = (one.port_id for one in podvif.status.interfaces if one.state is InterfaceState.BOUND)
+        missing = next((port for port in known if port not in ports), None)
+        since = self._missing.setdefault(uid, self._clock()) if missing else float("-inf")
+        if self._clock() < since + BELIEVE:
+            return f"Neutron does not show port {missing} of PodVif {podvif}: it is asked again before that is believed"
+        self._missing.pop(uid, None)
+        return None
 
     def _in_vain(self, walk: Walk, error: PodvifError) -> None:
         """Neutron was asked just now, and could not answer."""

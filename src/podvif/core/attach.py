@@ -1,4 +1,4 @@
-"""The vhost-user decision: one closed table, and nothing else may decide.
+"""The vhost-user decision: one closed table, and nothing else may decide (`podvif.core.veth` has that of kernel ports).
 
 Law: `next_step` looks at what is wanted and what was observed, and names the one next thing to do, or None when there is
 nothing left to do.  It remembers nothing, so it is right after a crash, after a restart of vswitchd, and for the second of
@@ -65,6 +65,10 @@ class Step(enum.Enum):
     REMOVE_SOCKETS = "remove sockets"
     RELEASE_ADDRESSES = "release addresses"
     FORGET = "forget"
+    MAKE_PAIR = "make the pair of devices"
+    SET_UP_PAIR = "set up the pair of devices"
+    JOIN_LINUX_BRIDGE = "put the host end into its Linux bridge"
+    REMOVE_PAIR = "remove the pair of devices"
 
 
 class Link(enum.Enum):

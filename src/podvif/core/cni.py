@@ -15,7 +15,7 @@ import msgspec
 
 from podvif import errors, names
 from podvif.errors import Bug, PodvifError, Refused
-from podvif.model import Addresses, Attachment, Pod, Vif
+from podvif.model import Addresses, Attachment, Pod, PortKind, Vif
 
 SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NEWEST_VERSION = SUPPORTED_VERSIONS[-1]
@@ -293,16 +293,21 @@ def parse_valid_attachments(config: Mapping[str, Any]) -> frozenset[Attachment] 
 def render_result(request: Request, vif: Vif, addresses: Addresses) -> dict[str, Any]:
     """ADD's answer (SPEC.md section 5, "Success"), added to prevResult when we are not first in a list.
 
-    `mtu` and `socketPath` exist since 1.1.0; `ips[].version` only before 1.0.0.
+    A pair has its host end before the pod's.  `mtu` and `socketPath` exist since 1.1.0; `ips[].version` only before 1.0.0.
     """
     attachment = request.expect_attachment()
     at = version_tuple(request.version)
     interface: dict[str, Any] = {"name": attachment.ifname, "mac": vif.mac, "sandbox": request.netns}
+    ours = [interface]
+    if vif.kind is not PortKind.VHOST_USER:
+        ours = [{"name": names.host_device(vif.port_id), "mac": names.host_mac(attachment)}, interface]
     if at >= (1, 1, 0):
-        interface |= {"mtu": vif.mtu, "socketPath": vif.socket}
+        ours = [item | {"mtu": vif.mtu} for item in ours]
+        if vif.kind is PortKind.VHOST_USER:
+            ours[-1]["socketPath"] = vif.socket
     previous = request.config.get("prevResult")
     before: dict[str, Any] = previous if isinstance(previous, dict) else {}
-    interfaces = [*(before.get("interfaces") or []), interface]
+    interfaces = [*(before.get("interfaces") or []), *ours]
     ips = []
     for ip in addresses.ips:
         item: dict[str, Any] = {"interface": len(interfaces) - 1, "address": ip.address}

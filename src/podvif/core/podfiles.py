@@ -12,15 +12,16 @@ import msgspec
 
 from podvif import names
 from podvif.core.translate import mode_of
-from podvif.model import Addresses, Entry, Listener
+from podvif.model import Addresses, Entry, Listener, PortKind
 
 
 def render(entries: Sequence[Entry]) -> dict[str, str]:
-    """File name to text for all interfaces of one sandbox, in the order of their ADD.
+    """File name to text for the interfaces of one sandbox that have a socket, in the order of their ADD.
 
     Args:
         entries: every attached interface of one container id; empty when there is none left.
     """
+    entries = [entry for entry in entries if entry.vif.kind is PortKind.VHOST_USER]
     if not entries:
         return {}
     container_id = entries[0].attachment.container_id

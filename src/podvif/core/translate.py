@@ -15,7 +15,7 @@ import msgspec
 from podvif import names
 from podvif.core.cni import Request, why_not_ifname
 from podvif.errors import Refused
-from podvif.model import Addresses, Attachment, Listener, PortKind, SocketDir, Vif
+from podvif.model import Addresses, Attachment, Listener, PortKind, SocketDir, SocketPath, Vif
 from podvif.podvifs import Interface
 
 MTU_MIN = 68
@@ -31,6 +31,7 @@ QUEUES_MAX = 8
 _TRUNK_BRIDGE = "tbr-"  # vif_plug_ovs/constants.py
 
 _MODES = {"client": Listener.OVS, "server": Listener.APPLICATION}
+_OF_A_SOCKET = frozenset({"vhostuserMode", "queues"})
 _MAC_OCTETS = "[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}"
 _MAC_PATTERN = f"^{_MAC_OCTETS}$"
 
@@ -78,6 +79,14 @@ class Network(msgspec.Struct, frozen=True, rename="camel"):
             " is refused. podvif never changes or deletes a bridge."
         ),
     ] = "br-int"
+    port_type: Annotated[
+        Literal["vhostuser", "veth"],
+        _described(
+            "What the pod gets: `vhostuser`, a socket for a DPDK application, or `veth`, a network interface of the kernel"
+            " in the same bridge, with its addresses and routes. With `veth`, `vhostuserMode` and `queues` mean nothing and"
+            " are refused."
+        ),
+    ] = "vhostuser"
     vhostuser_mode: Annotated[
         Literal["server", "client"],
         _described(
@@ -85,7 +94,12 @@ class Network(msgspec.Struct, frozen=True, rename="camel"):
             " listens, podvif moves its socket to the pod)."
         ),
     ] = "server"
-    mtu: Annotated[int, _described("Bytes of layer 3: the Interface's mtu_request.", ge=MTU_MIN, le=MTU_MAX)] = 1500
+    mtu: Annotated[
+        int,
+        _described(
+            "Bytes of layer 3: the Interface's mtu_request, or the MTU of both ends of a veth.", ge=MTU_MIN, le=MTU_MAX
+        ),
+    ] = 1500
     queues: Annotated[
         int,
         _described("Queue pairs; told to the application, which asks Open vSwitch for them.", ge=1, le=QUEUES_MAX),
@@ -98,7 +112,7 @@ class Network(msgspec.Struct, frozen=True, rename="camel"):
         Annotated[
             str,
             _described(
-                "MAC of the application's end, unicast. `CNI_ARGS` MAC, `args.cni.mac` and `runtimeConfig.mac` win over it,"
+                "MAC of the application's end (of the pod's end of a veth), unicast. `CNI_ARGS` MAC, `args.cni.mac` and `runtimeConfig.mac` win over it,"
                 " the last most. Without any: locally administered, derived from container id and interface name, so that"
                 " it is the same for each repeat.",
                 pattern=_MAC_PATTERN,
@@ -130,6 +144,11 @@ class Network(msgspec.Struct, frozen=True, rename="camel"):
     args: Annotated[Args, _described("`args.cni.mac` and `args.cni.ips`, as CNI's conventions have them.")] = Args()
 
 
+def mode_of_port(vif: Vif) -> str:
+    """What people are shown as a port's mode: the application's, or for a kernel port what it is."""
+    return mode_of(vif.listener) if vif.kind is PortKind.VHOST_USER else vif.kind.value
+
+
 def mode_of(listener: Listener) -> str:
     """The application's mode: the specification's word, for the pod's files and for os-vif."""
     return "client" if listener is Listener.OVS else "server"
@@ -145,6 +164,12 @@ def parse_network(config: Mapping[str, Any]) -> Network:
         network = msgspec.convert(config, Network)
     except msgspec.ValidationError as cause:
         raise Refused(f"the network configuration is wrong: {cause}", _remedy(str(cause))) from cause
+    idle = sorted(_OF_A_SOCKET & config.keys()) if network.port_type == "veth" else []
+    if idle:
+        raise Refused(
+            f'the network configuration has {idle[0]}, which means nothing with "portType": "veth"',
+            'take it out, or make portType "vhostuser"',
+        )
     if reason := why_not_ifname(network.bridge):
         raise Refused(f"bridge {network.bridge!r} is not a bridge name: {reason}", "name an OVS bridge")
     if network.bridge.startswith(_TRUNK_BRIDGE):
@@ -156,6 +181,8 @@ def parse_network(config: Mapping[str, Any]) -> Network:
 
 
 def _remedy(complaint: str) -> str:
+    if "portType" in complaint:
+        return 'portType is "vhostuser" (a socket) or "veth" (a network interface)'
     if "vhostuserMode" in complaint:
         return 'vhostuserMode is "server" (the application listens) or "client" (OVS listens)'
     return "docs/reference/cni-configuration.md has every key with its type and range"
@@ -172,6 +199,8 @@ def vif_from_network(request: Request, network: Network, mount_point: SocketDir,
     attachment = request.expect_attachment()
     mac = requested_mac(request, network) or names.mac(attachment)
     port = names.port_id(attachment)
+    if network.port_type == "veth":
+        return _kernel_vif(PortKind.VETH, port, mac=mac, mtu=network.mtu, bridge=network.bridge, vlan=network.vlan)
     name = names.vif_name(port)
     return Vif(
         port_id=port,
@@ -187,9 +216,27 @@ def vif_from_network(request: Request, network: Network, mount_point: SocketDir,
     )
 
 
-def vif_by_name(attachment: Attachment, mount_point: SocketDir, ovs_vhu_path: SocketDir) -> Vif:
+def _kernel_vif(kind: PortKind, port: str, *, mac: str, mtu: int, bridge: str, vlan: int | None = None) -> Vif:
+    name = names.linux_bridge_ends(port)[1] if kind is PortKind.HYBRID else names.host_device(port)
+    nowhere = SocketPath("")
+    return Vif(port, name, mac, mtu, bridge, Listener.APPLICATION, nowhere, nowhere, vlan=vlan, kind=kind)
+
+
+def kind_by_name(config: Mapping[str, Any]) -> PortKind:
+    """What a DEL is about whose attachment the journal does not know: all that is asked of its configuration."""
+    return PortKind.VETH if config.get("portType") == "veth" else PortKind.VHOST_USER
+
+
+def vif_by_name(
+    attachment: Attachment,
+    mount_point: SocketDir,
+    ovs_vhu_path: SocketDir,
+    kind: PortKind = PortKind.VHOST_USER,
+) -> Vif:
     """What is known of an attachment without journal and configuration: its names.  Enough to remove it."""
     port = names.port_id(attachment)
+    if kind is not PortKind.VHOST_USER:
+        return _kernel_vif(kind, port, mac=names.mac(attachment), mtu=MTU_MIN, bridge="")
     name = names.vif_name(port)
     return Vif(
         port_id=port,
@@ -333,20 +380,11 @@ def neutron_to_osvif_vif_ovs(
     Raises:
         Refused: it is no vhost-user port, or a fact is missing or cannot be.
     """
-    _refuse_unpluggable(interface)
+    _refuse_unusable(interface)
     details = interface.vif_details
     name = names.vif_name(interface.port_id)
     if interface.vif_type != "vhostuser":
         raise Refused(f"{_subject(interface)} is no vhost-user port but {interface.vif_type}", "plug it as a pair")
-    if not re.fullmatch(names.VIF_NAME, name):
-        raise Refused(f"{_subject(interface)}: {interface.port_id!r} is no UUID of a port", _CONTROLLER)
-    if reason := why_not_mac(interface.mac):
-        raise Refused(f"{_subject(interface)}: MAC {interface.mac!r} {reason}", _CONTROLLER)
-    if not MTU_MIN <= interface.mtu <= MTU_MAX:
-        raise Refused(
-            f"{_subject(interface)}: the network's MTU is {interface.mtu}, DPDK takes {MTU_MIN} to {MTU_MAX}",
-            "set the mtu of the Neutron network",
-        )
     return Vif(
         port_id=interface.port_id,
         name=name,
@@ -358,6 +396,44 @@ def neutron_to_osvif_vif_ovs(
         ovs_socket=names.socket_path(ovs_vhu_path, name),
         queues=queues,
     )
+
+
+def neutron_to_kernel_vif(interface: Interface, kind: PortKind) -> Vif:
+    """The kernel port that stands for a Neutron port, whether Neutron has bound it as vif_type ovs or vhostuser.
+
+    Neutron and OVN look at the Interface's iface-id alone, so a pair under a port of vif_type vhostuser is wired as well.
+
+    Args:
+        interface: Neutron's facts.
+        kind: VETH or HYBRID, as `kind_of` says.
+
+    Raises:
+        Refused: a fact is missing or cannot be, or the datapath is not netdev.
+    """
+    _refuse_unusable(interface)
+    details = interface.vif_details
+    if details.get("datapath_type") not in {"netdev", None}:
+        raise Refused(
+            f"{_subject(interface)}: vif_details has datapath_type {details['datapath_type']!r}; podvif serves netdev",
+            "put the pod on a node with OVS-DPDK",
+        )
+    return _kernel_vif(
+        kind, interface.port_id, mac=interface.mac.lower(), mtu=interface.mtu, bridge=details["bridge_name"]
+    )
+
+
+def _refuse_unusable(interface: Interface) -> None:
+    """Refuse facts that no port can be made of."""
+    _refuse_unpluggable(interface)
+    if not re.fullmatch(names.VIF_NAME, names.vif_name(interface.port_id)):
+        raise Refused(f"{_subject(interface)}: {interface.port_id!r} is no UUID of a port", _CONTROLLER)
+    if reason := why_not_mac(interface.mac):
+        raise Refused(f"{_subject(interface)}: MAC {interface.mac!r} {reason}", _CONTROLLER)
+    if not MTU_MIN <= interface.mtu <= MTU_MAX:
+        raise Refused(
+            f"{_subject(interface)}: the network's MTU is {interface.mtu}, DPDK takes {MTU_MIN} to {MTU_MAX}",
+            "set the mtu of the Neutron network",
+        )
 
 
 _CONTROLLER = "the controller writes it as Neutron says: look at the PodVif's status"

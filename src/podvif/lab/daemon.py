@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from podvif.lab.process import Child, LabError, wait_any
+from podvif.lab.sandbox import inside
 
 START = 20.0
 """Seconds the daemon may take to say that it is ready."""
@@ -33,6 +34,7 @@ class NodeDaemon:
         more: more configuration, option by section; it wins over ours.
         env: more environment variables.
         program: what is run in place of `podvif`; it gets the same arguments.
+        netns: name of the network namespace that it runs in, for kernel ports the one of vswitchd; ours by default.
 
     Attributes:
         config: the configuration file.
@@ -54,6 +56,7 @@ class NodeDaemon:
         more: Sections | None = None,
         env: Mapping[str, str] | None = None,
         program: Sequence[str] = (),
+        netns: str = "",
     ) -> None:
         self.folder = folder
         self.config = folder / "kuryr.conf"
@@ -75,6 +78,7 @@ class NodeDaemon:
         self._more = more or {}
         self._env = dict(env or {})
         self._program = list(program)
+        self._where = inside(netns) if netns else []
         self.started_in = 0.0
         self._child: Child | None = None
         self._notices: socket.socket | None = None
@@ -114,7 +118,7 @@ class NodeDaemon:
         began = time.monotonic()
         notices = self._listen()
         env = os.environ | {"NOTIFY_SOCKET": notices.getsockname()} | self._env
-        command = [*program, "node", "--config-file", str(self.config)]
+        command = [*self._where, *program, "node", "--config-file", str(self.config)]
         child = self._child = Child(command, log=self.log, env=env, name="podvif node")
         try:
             self._await_ready(notices, child, began + timeout)

@@ -1,7 +1,8 @@
 """A private Open vSwitch with DPDK: its own database, sockets and logs in one folder, beside a host's own OVS or without one.
 
 Law: it never touches what it did not make.  vswitchd runs in a network namespace of its own, because two userspace
-datapaths in one namespace collide on their tap devices; unix sockets and vhost-user work across.  DPDK gets no network card
+datapaths in one namespace collide on their tap devices; unix sockets and vhost-user work across.  Kernel ports do not: for
+them the namespace has a name, and the daemon runs in it too.  DPDK gets no network card
 (`--no-pci`), leaves no hugepage file (`--in-memory`) and keeps its run-time folder in ours.
 """
 
@@ -18,6 +19,7 @@ from typing import Self
 from podvif.lab import programs
 from podvif.lab.ovs_client import OvsClient
 from podvif.lab.process import Child, LabError, cpus, output, wait_any, wait_for_path
+from podvif.lab.sandbox import inside
 
 PAGES = 64
 """Hugepages of 2 MiB that vswitchd takes at its start."""
@@ -37,11 +39,12 @@ class PrivateOvs(OvsClient):
             sockets in it have at most 107 bytes.
         pmd_maxsleep: microseconds that an idle forwarding thread may sleep; 0 never sleeps, OVS's own default.
         other_config: more keys for the Open_vSwitch row; they win over ours.
-        netns: name of the network namespace that vswitchd runs in; empty gives it one of its own.
+        netns: name of the network namespace that vswitchd runs in; without it a nameless one, which ends with vswitchd.
 
     Attributes:
         rundir: `folder`; OVS makes the sockets of client-mode ports there.
         ovsdb: the database's address as `ovs-vsctl --db` and kuryr.conf want it.
+        netns: as given.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class PrivateOvs(OvsClient):
         netns: str = "",
     ) -> None:
         super().__init__(folder)
-        self._inside = [programs.ip(), "netns", "exec", netns] if netns else [programs.unshare(), "--net", "--"]
+        self.netns = netns
         self._env = os.environ | {
             "OVS_RUNDIR": str(folder),
             "OVS_LOGDIR": str(folder),
@@ -134,7 +137,8 @@ class PrivateOvs(OvsClient):
             f"--{key}={self.rundir}/ovs-vswitchd.{end}"
             for key, end in (("pidfile", "pid"), ("log-file", "log"), ("unixctl", "ctl"))
         ]
-        command = [*self._inside, programs.vswitchd(), self.ovsdb, *files, "-vconsole:off"]
+        where = inside(self.netns) if self.netns else [programs.unshare(), "--net", "--"]
+        command = [*where, programs.vswitchd(), self.ovsdb, *files, "-vconsole:off"]
         self._vswitchd = Child(command, log=log, env=self._env, name="ovs-vswitchd")
         facts = ["wait-until", "Open_vSwitch", ".", "dpdk_initialized=true", f"cur_cfg>={wanted}"]
         waiter = Child(

@@ -18,6 +18,14 @@ NETNS_DIR = Path("/var/run/netns")
 PREFIX = "podvif-lab-"
 
 
+def inside(name: str) -> list[str]:
+    """What to put before a command so that it runs in the network namespace of that name, with the /sys that belongs to it.
+
+    It becomes the command, and so keeps its process id.
+    """
+    return [programs.ip(), "netns", "exec", name]
+
+
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """One sandbox.

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from podvif.core.attach import Fail, Step, Want, next_step
+from podvif.core.attach import Fail, Step, Want
+from podvif.core.decide import next_step
 from podvif.errors import Bug, Retry
 from podvif.model import Seen
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from podvif import errors
 from podvif.daemon import life, log
 from podvif.errors import Refused
-from podvif.host import systemd
+from podvif.host import systemd, veth
 from podvif.ipam.delegate import Delegate
 from podvif.node import about, report
+from podvif.node.drivers import Drivers
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.recover import Recovery
 from podvif.node.server import Server
 from podvif.node.verbs import Verbs
-from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.ovs.switch import Switch
 from podvif.settings import Settings, load
 
@@ -83,15 +83,15 @@ async def _serve(settings: Settings) -> None:
     delegate = Delegate(settings.ipam_timeout)
     readiness = Readiness(switch, settings)
     metrics = _metrics(settings)
-    driver = (metrics.driver if metrics else VIFVHostUserDriver)(switch, journal, delegate, settings)
-    verbs = Verbs(settings, journal, driver, delegate, readiness)
-    recovery = Recovery(journal, verbs, driver, switch, settings)
+    drivers = Drivers(switch, journal, delegate, settings, veth)
+    verbs = Verbs(settings, journal, metrics.measured(drivers, journal) if metrics else drivers, delegate, readiness)
+    recovery = Recovery(journal, verbs, drivers, switch, settings)
     pages: Health | None = None
     server = Server(
         settings.cni_socket,
         verbs,
         {
-            "status": lambda: report.status(journal, switch, driver, recovery.links()),
+            "status": lambda: report.status(journal, switch, drivers, recovery.links()),
             "doctor": lambda: about.about(settings, server.plugin_version, pages.address if pages else ""),
         },
         metrics.verb if metrics else None,

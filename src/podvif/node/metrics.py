@@ -22,12 +22,11 @@ from podvif.core.cni import Command
 from podvif.daemon.families import Family, counter, gauge
 from podvif.daemon.version import version
 from podvif.errors import PodvifError
-from podvif.model import Attachment, Entry, Goal, Listener, Seen, SwitchFacts
+from podvif.model import Attachment, Entry, Goal, Listener, PortKind, Seen, SwitchFacts
 from podvif.node import vhostuser
+from podvif.node.converge import World
 from podvif.node.journal import Journal
 from podvif.node.server import result_of
-from podvif.node.vhostuser import Ipam, VIFVHostUserDriver
-from podvif.settings import Settings
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 180)
 """Seconds: from a STATUS that only looks, to an ADD that waits for vswitchd until add_timeout."""
@@ -62,7 +61,7 @@ ATTACHMENTS = Family(
     "podvif_attachments",
     "gauge",
     "Attached interfaces.",
-    {"mode": "server, client", "link": ", ".join(link.value for link in Link)},
+    {"mode": "server, client, veth, hybrid", "link": ", ".join(link.value for link in Link)},
 )
 JOURNAL = Family(
     "podvif_journal_entries", "gauge", "Entries of the journal.", {"goal": ", ".join(goal.value for goal in Goal)}
@@ -139,9 +138,9 @@ class Metrics(Collector):
                 self._verbs.labels(command.value, result)
         self._names = {command.value for command in Command}
 
-    def driver(self, switch: Switch, journal: Journal, ipam: Ipam, settings: Settings) -> VIFVHostUserDriver:
-        """A driver whose failing steps are counted."""
-        return MeasuredDriver(switch, journal, ipam, settings, self.step_failed)
+    def measured(self, world: World, journal: Journal) -> World:
+        """The world, whose failing steps are counted."""
+        return MeasuredWorld(world, journal, self.step_failed)
 
     def watch(self, journal: Journal, switch: Switch, recovery: Seer) -> None:
         """Enter what is so into the registry: these are asked whenever somebody asks us."""
@@ -186,33 +185,28 @@ class Metrics(Collector):
         yield gauge(SWITCH, {(facts.ovs_version, facts.dpdk_version): 1})
 
 
-class MeasuredDriver(VIFVHostUserDriver):
-    """The driver, which tells of steps that fail; a step that succeeds costs nothing more."""
+class MeasuredWorld:
+    """The world of the loop, which tells of steps that fail; a step that succeeds costs nothing more."""
 
-    def __init__(
-        self,
-        switch: Switch,
-        journal: Journal,
-        ipam: Ipam,
-        settings: Settings,
-        failed: Callable[[Step, PodvifError | None], None],
-    ) -> None:
-        """Take the driver's parts, and who is told."""
-        super().__init__(switch, journal, ipam, settings)
+    def __init__(self, world: World, journal: Journal, failed: Callable[[Step, PodvifError | None], None]) -> None:
+        """Take the world, the goals, and who is told."""
+        self._world = world
+        self._journal = journal
         self._failed = failed
+        self.observe = world.observe
 
     async def do(self, want: Want, step: Step, seen: Seen) -> None:
-        """As the driver does."""
+        """As the world does."""
         try:
-            await super().do(want, step, seen)
+            await self._world.do(want, step, seen)
         except PodvifError as error:
             self._failed(step, error)
             raise
 
     async def wait(self, want: Want, step: Step, seen: Seen) -> None:
-        """As the driver does; a deadline shows here as a cancellation while the goal still is one."""
+        """As the world does; a deadline shows here as a cancellation while the goal still is one."""
         try:
-            await super().wait(want, step, seen)
+            await self._world.wait(want, step, seen)
         except asyncio.CancelledError:
             if self._wanted(want):
                 self._failed(step, None)
@@ -230,11 +224,14 @@ def _attachments(
     entries: Iterable[Entry], switch: Switch, links: Mapping[Attachment, SeenLink]
 ) -> dict[tuple[str, ...], float]:
     found = Counter(
-        (translate.mode_of(entry.vif.listener), _link(entry, switch, links).value)
+        (translate.mode_of_port(entry.vif), _link(entry, switch, links).value)
         for entry in entries
         if entry.goal is Goal.ATTACHED
     )
-    modes = [translate.mode_of(listener) for listener in Listener]
+    modes = [
+        *(translate.mode_of(listener) for listener in Listener),
+        *(kind.value for kind in PortKind if kind is not PortKind.VHOST_USER),
+    ]
     return {(mode, link.value): found[(mode, link.value)] for mode in modes for link in Link}
 
 
@@ -245,4 +242,6 @@ def _link(entry: Entry, switch: Switch, links: Mapping[Attachment, SeenLink]) ->
     port = switch.port(entry.vif.name)
     if port is None or port.ofport in {None, -1}:
         return Link.NOT_PLUGGED
-    return Link.CONNECTED if port.link_up else Link.WAITING
+    if port.link_up:
+        return Link.CONNECTED
+    return Link.WAITING if entry.vif.kind is PortKind.VHOST_USER else Link.NOT_PLUGGED

@@ -16,17 +16,17 @@ from typing import Protocol
 
 import msgspec
 
-from podvif.core import attach
-from podvif.core.attach import Link, Mend, Step
+from podvif.core import decide
+from podvif.core.attach import Link, Mend, Step, Want
 from podvif.errors import PodvifError
 from podvif.host import inotify, netns, process
+from podvif.host.machine import PidFile
 from podvif.model import Attachment, Entry, Goal, Listener, Seen, SeenPort, SocketFile
 from podvif.node.converge import SupersededError
 from podvif.node.journal import Journal
-from podvif.node.sweep import Sweep
+from podvif.node.sweep import Sockets, Sweep
 from podvif.node.sweep import Switch as SweepSwitch
 from podvif.node.verbs import Verbs, want_attached
-from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -84,12 +84,23 @@ class Switch(SweepSwitch, Protocol):
         """The OVS port called `name`."""
 
 
+class Driver(Sockets, Protocol):
+    """What recovery needs of the drivers (`podvif.node.drivers.Drivers`)."""
+
+    def observe(self, want: Want) -> Seen:
+        """The facts, now."""
+
+    def vswitchd(self) -> PidFile | None:
+        """What the pid file of ovs-vswitchd says; None when there is none."""
+
+    def clear_the_way(self) -> None:
+        """Remove what a vswitchd that has ended left where the next one binds."""
+
+
 class Recovery:
     """Turns events into convergence, and remembers how each link was last seen."""
 
-    def __init__(
-        self, journal: Journal, verbs: Verbs, driver: VIFVHostUserDriver, switch: Switch, settings: Settings
-    ) -> None:
+    def __init__(self, journal: Journal, verbs: Verbs, driver: Driver, switch: Switch, settings: Settings) -> None:
         """Take the parts; entries of ADDs that a former daemon did not finish are leaving from here on."""
         self._journal = journal
         self._verbs = verbs
@@ -329,7 +340,7 @@ class Recovery:
             tell(cause, steps)
 
     def _see(self, entry: Entry, seen: Seen) -> None:
-        state = attach.link(want_attached(entry), seen)
+        state = decide.link(want_attached(entry), seen)
         if state is not Link.CONNECTED and not netns.is_still(entry.netns, entry.netns_inode):
             state = Link.GONE
         before = self._links.get(entry.attachment)

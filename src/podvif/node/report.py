@@ -9,18 +9,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from podvif.core import attach, translate
+from podvif.core import decide, translate
 from podvif.core.attach import Link
-from podvif.model import Addresses, Attachment, Entry, Goal
+from podvif.model import Addresses, Attachment, Entry, Goal, PortKind
+from podvif.node.converge import World
 from podvif.node.journal import Journal
 from podvif.node.readiness import Switch
 from podvif.node.recover import LinkState
 from podvif.node.verbs import want_attached
-from podvif.node.vhostuser import VIFVHostUserDriver
 
 
 async def status(
-    journal: Journal, switch: Switch, driver: VIFVHostUserDriver, links: Mapping[Attachment, LinkState]
+    journal: Journal, switch: Switch, driver: World, links: Mapping[Attachment, LinkState]
 ) -> dict[str, Any]:
     """The switch, and every attachment with its state, ready to be JSON.
 
@@ -42,9 +42,7 @@ async def status(
     }
 
 
-async def _attachment(
-    entry: Entry, driver: VIFVHostUserDriver, links: Mapping[Attachment, LinkState]
-) -> dict[str, Any]:
+async def _attachment(entry: Entry, driver: World, links: Mapping[Attachment, LinkState]) -> dict[str, Any]:
     await asyncio.sleep(0)  # a node with many attachments goes on serving while it counts them
     want = want_attached(entry)
     seen = driver.observe(want)
@@ -52,7 +50,7 @@ async def _attachment(
     addresses = entry.addresses or Addresses()
     attached = entry.goal is Goal.ATTACHED
     known = links.get(entry.attachment)
-    state = known.link if known and known.link is Link.GONE else attach.link(want, seen)
+    state = known.link if known and known.link is Link.GONE else decide.link(want, seen)
     return {
         "container_id": entry.attachment.container_id,
         "ifname": entry.attachment.ifname,
@@ -62,12 +60,13 @@ async def _attachment(
         "port": vif.name,
         "port_id": vif.port_id,
         "bridge": vif.bridge,
-        "mode": translate.mode_of(vif.listener),
-        "listener": vif.listener.value,
-        "socket": vif.socket,
+        "kind": vif.kind.value,
+        "mode": translate.mode_of_port(vif),
+        "listener": vif.listener.value if vif.kind is PortKind.VHOST_USER else None,
+        "socket": vif.socket or None,
         "link": str(state.value if attached else entry.goal.value),
         "link_since": known.since if known and attached else None,
-        "trouble": attach.why_not_attached(want, seen) if attached else None,
+        "trouble": decide.why_not_attached(want, seen) if attached else None,
         "mac": vif.mac,
         "mtu": vif.mtu,
         "vlan": vif.vlan,

@@ -13,7 +13,7 @@ from podvif.core import translate
 from podvif.core.cni import Request
 from podvif.errors import Refused
 from podvif.host import netns
-from podvif.model import Entry, Goal, IpamCall
+from podvif.model import Entry, Goal, IpamCall, PortKind
 from podvif.settings import Settings
 
 
@@ -49,7 +49,8 @@ class Standalone:
             )
         attachment = request.expect_attachment()
         inode = netns.inode(request.netns)
-        if netns.has_interface(request.netns, attachment.ifname):
+        # A kernel port's own interface is there at a repeat: its table knows it from a foreign one.
+        if vif.kind is PortKind.VHOST_USER and netns.has_interface(request.netns, attachment.ifname):
             raise Refused(
                 f"the sandbox has a network interface called {attachment.ifname} already",
                 "another plugin made it; give this attachment another name",
@@ -70,7 +71,12 @@ class Standalone:
     def leaving(self, request: Request) -> Entry:
         """What a DEL of an attachment that the journal does not know has to remove: everything with a name of ours."""
         attachment = request.expect_attachment()
-        vif = translate.vif_by_name(attachment, self._settings.mount_point, self._settings.ovs_vhu_path)
+        vif = translate.vif_by_name(
+            attachment,
+            self._settings.mount_point,
+            self._settings.ovs_vhu_path,
+            translate.kind_by_name(request.config),
+        )
         ipam = None
         match request.config.get("ipam"):
             case {"type": str(name)} if name:

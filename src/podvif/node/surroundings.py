@@ -6,20 +6,22 @@ for an ADD; `podvif doctor` shows it.
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from podvif import names
-from podvif.host import files, machine
+from podvif.host import files, machine, netns
 from podvif.host.machine import Machine
-from podvif.model import Entry, Goal
+from podvif.model import Entry, Goal, PortKind
 from podvif.node.checks import Check, State, Switch, few, listed, pid_file
 from podvif.settings import Settings
 
 CNI_DIRECTORY = "/etc/cni/net.d"
 PLUGIN = "podvif-cni"
+
+_OWN_NETNS = "/proc/self/ns/net"
 
 _SENTENCES = 2
 """How many broken attachments a line describes: each is a sentence with a path in it, and podvif status has them all."""
@@ -90,6 +92,30 @@ def access(settings: Settings, host: Machine) -> Check:
         f"ovs-vswitchd runs as {who.name}: in server mode it may write only to sockets that the application lets it",
         "let applications make their sockets writable for it (umask, group), or run ovs-vswitchd as root",
     )
+
+
+def kernel_ports(
+    settings: Settings, entries: Iterable[Entry], installed: Sequence[tuple[str, list[dict[str, Any]]]]
+) -> Iterator[Check]:
+    """Where somebody wants kernel ports, ovs-vswitchd finds their devices: it shares our network namespace."""
+    name = "kernel ports"
+    asked = any(plugin.get("portType") == "veth" for _, plugins in installed for plugin in plugins)
+    if not asked and all(entry.vif.kind is PortKind.VHOST_USER for entry in entries):
+        return
+    found = pid_file(settings)
+    if found is None or found.pid is None:
+        yield Check(
+            name, State.WARNING, "it cannot be told where ovs-vswitchd looks for their devices: it does not run"
+        )
+    elif netns.same(f"/proc/{found.pid}/ns/net", _OWN_NETNS):
+        yield Check(name, State.OK, "ovs-vswitchd runs in this network namespace and finds their devices")
+    else:
+        yield Check(
+            name,
+            State.FAILURE,
+            f"ovs-vswitchd (process {found.pid}) runs in another network namespace: it finds no device of a veth pod",
+            "run podvif node and ovs-vswitchd in the same one, in Kubernetes with hostNetwork",
+        )
 
 
 def selinux(settings: Settings, host: Machine) -> Check:

@@ -16,7 +16,7 @@ from podvif import names
 from podvif.core import translate
 from podvif.errors import PodvifError
 from podvif.host import files, netns
-from podvif.model import Attachment, Entry, Goal, SeenPort, SocketFile
+from podvif.model import Attachment, Entry, Goal, PortKind, SeenPort, SocketFile
 from podvif.node.journal import Journal
 from podvif.settings import Settings
 
@@ -38,7 +38,7 @@ class Switch(Protocol):
 
 
 class Sockets(Protocol):
-    """What the sweep needs to know of vswitchd (`podvif.node.vhostuser.VIFVHostUserDriver`)."""
+    """What the sweep needs to know of vswitchd (`podvif.node.drivers.Drivers`)."""
 
     def switch_netns(self) -> str | None:
         """Path of the network namespace that vswitchd listens in, None for our own."""
@@ -80,9 +80,10 @@ class Sweep:
             attachment = _owner(port)
             if attachment is None or self._journal.get(attachment) or port.link_up:
                 continue
-            vif = translate.vif_by_name(attachment, self._settings.mount_point, self._settings.ovs_vhu_path)
-            if vif.name == port.name and port.external_ids.get("iface-id") == vif.port_id:
-                found.append(Entry(attachment, "", Goal.LEAVING, vif))
+            for kind in PortKind:
+                vif = translate.vif_by_name(attachment, self._settings.mount_point, self._settings.ovs_vhu_path, kind)
+                if vif.name == port.name and port.external_ids.get("iface-id") == vif.port_id:
+                    found.append(Entry(attachment, "", Goal.LEAVING, vif))
         return found
 
     def remove_files(self) -> None:

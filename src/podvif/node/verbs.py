@@ -15,17 +15,16 @@ from typing import Any
 import msgspec
 
 from podvif import errors
-from podvif.core import attach, cni
+from podvif.core import cni, decide
 from podvif.core.attach import Mend, Step, Want
 from podvif.core.cni import Command, Request
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.ipam.delegate import Delegate
 from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall
-from podvif.node.converge import Locks, Outcome, SupersededError, converge
+from podvif.node.converge import Locks, Outcome, SupersededError, World, converge
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.sources import same_intent, source_of
-from podvif.node.vhostuser import VIFVHostUserDriver
 from podvif.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class Verbs:
         self,
         settings: Settings,
         journal: Journal,
-        driver: VIFVHostUserDriver,
+        driver: World,
         delegate: Delegate,
         readiness: Readiness,
     ) -> None:
@@ -172,7 +171,7 @@ class Verbs:
             )
         want = want_attached(entry)
         seen = self._driver.observe(want)
-        reason = attach.why_not_attached(want, seen) or cni.why_not_previous(request, entry.vif)
+        reason = decide.why_not_attached(want, seen) or cni.why_not_previous(request, entry.vif)
         if reason:
             raise Retry(reason, "podvif mends it when it can; else recreate the pod")
         if entry.ipam:

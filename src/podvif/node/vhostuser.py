@@ -10,16 +10,14 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-import msgspec
-
 from podvif import names
-from podvif.core import podfiles, translate
+from podvif.core import podfiles
 from podvif.core.attach import Step, Want
-from podvif.errors import Bug, Refused
+from podvif.errors import Bug
 from podvif.host import files, inotify, machine, netns
-from podvif.ipam.delegate import plugin_name
-from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall, Listener, Seen, SeenPort, SocketFile, Vif
+from podvif.model import Entry, Goal, Listener, Seen, SeenPort, SocketFile, Vif
 from podvif.node.journal import Journal
+from podvif.node.leases import Ipam, Leases
 from podvif.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -55,16 +53,6 @@ class Switch(Protocol):
         """Write owner marks."""
 
 
-class Ipam(Protocol):
-    """What the driver needs of IPAM (`podvif.ipam.delegate.Delegate`)."""
-
-    async def add(self, attachment: Attachment, call: IpamCall) -> Addresses:
-        """Reserve addresses."""
-
-    async def remove(self, attachment: Attachment, call: IpamCall) -> None:
-        """Give back what the attachment holds."""
-
-
 class VIFVHostUserDriver:
     """Brings switch, host, IPAM and journal together for vhost-user ports."""
 
@@ -72,7 +60,7 @@ class VIFVHostUserDriver:
         """Take the parts; nothing is asked of them yet."""
         self._switch = switch
         self._journal = journal
-        self._ipam = ipam
+        self._leases = Leases(journal, ipam)
         self._directory = settings.mount_point
         self._ovs_rundirs = rundirs(settings)
         self._last_switch_netns: str | None = None
@@ -165,7 +153,7 @@ class VIFVHostUserDriver:
 
     # -- doing ---------------------------------------------------------------------------------------------------------
 
-    async def do(self, want: Want, step: Step, seen: Seen) -> None:  # noqa: C901  one line for each row of the table
+    async def do(self, want: Want, step: Step, seen: Seen) -> None:
         """One idempotent act.
 
         Raises:
@@ -175,7 +163,7 @@ class VIFVHostUserDriver:
         vif = want.vif
         match step:
             case Step.RESERVE_ADDRESSES:
-                await self._reserve(want)
+                await self._leases.reserve(want.attachment)
             case Step.REMOVE_STALE_SOCKET:
                 self._remove_stale_socket(want)
             case Step.PLUG:
@@ -197,10 +185,10 @@ class VIFVHostUserDriver:
                     directory, _, name = path.rpartition("/")
                     files.remove(directory, [name])
             case Step.RELEASE_ADDRESSES:
-                await self._release(want)
+                await self._leases.release(want.attachment)
             case Step.FORGET:
                 self._journal.remove(want.attachment)
-            case Step.AWAIT_PORT | Step.AWAIT_REMOVAL | Step.AWAIT_SOCKET:
+            case _:
                 raise Bug(f"{step.value} is no act")
 
     def _remove_stale_socket(self, want: Want) -> None:
@@ -248,35 +236,6 @@ class VIFVHostUserDriver:
         finally:
             socket.cancel()
             port.cancel()
-
-    async def _reserve(self, want: Want) -> None:
-        _, call = self._entry_with_ipam(want)
-        addresses = await self._ipam.add(want.attachment, call)
-        if reason := translate.why_not_addresses(call.requested, addresses):
-            # The lease is in the journal's care: the entry still names its IPAM, and the rollback releases it.
-            raise Refused(f"IPAM plugin {plugin_name(call)}: {reason}", "ask for an address that the network can give")
-        # Read again: a DEL may have changed the goal meanwhile, and that is its to say.
-        entry, _ = self._entry_with_ipam(want)
-        self._journal.put(msgspec.structs.replace(entry, addresses=addresses))
-
-    async def _release(self, want: Want) -> None:
-        entry, call = self._entry_with_ipam(want)
-        try:
-            await self._ipam.remove(want.attachment, call)
-        except Refused as error:
-            # A plugin that cannot be run now, and that never told us of an address: there is nothing to wait for.
-            if entry.addresses is not None:
-                raise
-            _LOG.info("%s: %s; it had given no address", want.attachment, error.message)
-        entry, _ = self._entry_with_ipam(want)
-        # If we are killed now the plugin is asked again, which it has to bear (CNI SPEC.md section 2, "DEL").
-        self._journal.remember(msgspec.structs.replace(entry, ipam=None, addresses=None))
-
-    def _entry_with_ipam(self, want: Want) -> tuple[Entry, IpamCall]:
-        entry = self._journal.get(want.attachment)
-        if entry is None or entry.ipam is None:
-            raise Bug(f"{want.attachment} has no IPAM in the journal")
-        return entry, entry.ipam
 
     def _remove_files(self, want: Want) -> None:
         remaining = self._texts(want)

@@ -11,7 +11,7 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 # os-vif pulls in oslo.service, which starts eventlet unless it is told otherwise before anything of it is used.
 from oslo_service import backend
@@ -24,10 +24,10 @@ from os_vif.objects import vif as os_vif_vif  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from vif_plug_ovs import privsep  # noqa: E402
 
-from podvif import errors  # noqa: E402
+from podvif import errors, names  # noqa: E402
 from podvif.core.translate import mode_of  # noqa: E402
 from podvif.errors import Bug, Refused, Retry  # noqa: E402
-from podvif.model import SeenPort, SwitchFacts, Vif  # noqa: E402
+from podvif.model import PortKind, SeenPort, SwitchFacts, Vif  # noqa: E402
 from podvif.ovs import fastjson  # noqa: E402
 from podvif.ovs.idl import Replica, SharedOvsdb, WatchedIdl  # noqa: E402
 
@@ -278,20 +278,30 @@ def _instance(vif: Vif) -> Any:
 
 
 def _os_vif_object(vif: Vif, bridge: str) -> Any:
-    profile = os_vif_vif.VIFPortProfileOpenVSwitch(interface_id=vif.port_id, datapath_type="netdev")
-    return os_vif_vif.VIFVHostUser(
-        id=vif.port_id,
-        address=vif.mac,
-        network=_network(bridge, vif.mtu),
-        port_profile=profile,
-        plugin="ovs",
-        mode=mode_of(vif.listener),
-        path=vif.socket,
-        vif_name=vif.name,
-        has_traffic_filtering=False,
-        preserve_on_delete=False,
-        active=False,
-    )
+    common: dict[str, Any] = {
+        "id": vif.port_id,
+        "address": vif.mac,
+        "network": _network(bridge, vif.mtu),
+        "plugin": "ovs",
+        "vif_name": vif.name,
+        "has_traffic_filtering": False,
+        "preserve_on_delete": False,
+        "active": False,
+    }
+    profile: dict[str, Any] = {"interface_id": vif.port_id, "datapath_type": "netdev"}
+    match vif.kind:
+        case PortKind.VHOST_USER:
+            common |= {"mode": mode_of(vif.listener), "path": vif.socket}
+            made = os_vif_vif.VIFVHostUser
+        case PortKind.VETH:
+            profile["create_port"] = True  # else os-vif makes the bridge and leaves the port to libvirt
+            made = os_vif_vif.VIFOpenVSwitch
+        case PortKind.HYBRID:
+            common["bridge_name"] = names.linux_bridge(vif.port_id)
+            made = os_vif_vif.VIFBridge
+        case _:
+            assert_never(vif.kind)
+    return made(**common, port_profile=os_vif_vif.VIFPortProfileOpenVSwitch(**profile))
 
 
 @functools.lru_cache
@@ -321,8 +331,15 @@ def _load_os_vif() -> Any:
         raise Bug("os-vif has no plug-in called ovs: is it installed whole?") from error
     if not hasattr(plugin.ovsdb, "_ovsdb"):
         raise Bug("os-vif's OVS plug-in keeps its connection elsewhere: this podvif does not know that os-vif version")
-    # A vhost-user port has no network device.  Unplugging one, os-vif would look for a device of its name all the same, and
-    # delete it, whosever it is; the looking alone (pyroute2) costs more than the unplugging.
-    plugin.ovsdb.delete_ovs_vif_port = functools.partial(plugin.ovsdb.delete_ovs_vif_port, delete_netdev=False)
+    plugin.ovsdb.delete_ovs_vif_port = functools.partial(_delete_port, plugin.ovsdb.delete_ovs_vif_port)
     fastjson.install()
     return plugin
+
+
+def _delete_port(delete: Callable[..., None], bridge: str, dev: str, **arguments: Any) -> None:
+    """os-vif's, which deletes a device of the port's name, whosever it is, only where os-vif has made it itself.
+
+    A vhost-user port has none, and the looking alone (pyroute2) costs more than the unplugging; of a veth it is ours
+    (`podvif.host.veth`).
+    """
+    delete(bridge, dev, **arguments | {"delete_netdev": dev.startswith(names.linux_bridge_ends("")[1])})

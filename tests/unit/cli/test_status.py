@@ -264,3 +264,12 @@ def test_watch_on_a_terminal(tmp_path: Path, columns: int, *, shows: bool) -> No
     assert b"\x1b[" in seen
     assert (b"/p/vhu9c9cc8f5-88" in seen) is shows
     assert b"vhu9c9cc8f5-88" in seen
+
+
+def test_kernel_port(answers: Answers) -> None:
+    """A kernel port has no socket, and nobody listens."""
+    item = ITEM | {"mode": "veth", "listener": None, "socket": None, "port": "tap9c9cc8f5-88", "ips": []}
+    [*_, row] = shown(answers, item).output.splitlines()
+
+    assert row.split()[2:5] == ["tap9c9cc8f5-88", "veth", "-"]
+    assert row.split()[-2:] == ["-", "2h"]

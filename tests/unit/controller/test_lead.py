@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from podvif.kube.resources import LEASES, PODS, PODVIFS, Key
+from podvif.model import NeutronPort
 from podvif.podvifs import FINALIZER, NODE_LABEL, InterfaceState
 from tests.fakes.controller import LEASE, NODE, Controller, Stage, staged
 
@@ -274,8 +275,33 @@ async def test_port_deleted_by_hand(stage: Stage) -> None:
     (port,) = stage.ports
     del stage.cloud.all_ports[port.id]
 
-    await stage.until(lambda: stage.bound() and bool(stage.ports), stage.settings.resync_interval + 10)
+    await stage.until(lambda: stage.bound() and bool(stage.ports), stage.settings.resync_interval + 30)
     assert stage.ports[0].id != port.id
+
+
+async def test_neutron_that_shows_nothing() -> None:
+    """A Neutron that shows no ports for a moment costs no bound pod its port, and none that ends leaves one behind."""
+    async with staged(resync_interval=5.0) as stage:
+        neutron = stage.controller().neutron
+        for name in ("p", "ends"):
+            await stage.pod(name)
+        await stage.until(lambda: stage.bound() and stage.bound("ends"))
+        (port,) = (port for port in stage.ports if port.name == "ns/p:eth0")
+        seeing = neutron._ours
+
+        async def blind() -> list[NeutronPort]:
+            return []
+
+        neutron._ours = blind  # type: ignore[method-assign]
+        await stage.remove_pod("ends")
+        stage.cloud.requests.clear()
+        await stage.until(lambda: "our_ports" in stage.cloud.requests and stage.cloud.requests.count("ports_of") > 2)
+        neutron._ours = seeing  # type: ignore[method-assign]
+        await asyncio.sleep(60)
+
+        assert stage.ports == [port]
+        assert stage.bound()
+        assert stage.podvif("ends") is None
 
 
 async def test_binding_failed(stage: Stage) -> None:

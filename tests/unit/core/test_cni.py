@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from podvif import errors
+from podvif import errors, names
 from podvif.core import cni
 from podvif.core.cni import NEWEST_VERSION, SUPPORTED_VERSIONS, Command, parse_request
 from podvif.errors import Bug, PodvifError, Refused, Retry
 from podvif.model import Address, Addresses, Attachment, Dns, Pod, Route
-from tests.fakes.values import ATTACHMENT, config, environment, request, vif
+from tests.fakes.values import ATTACHMENT, config, environment, kernel_vif, request, vif
 
 ADDRESSES = Addresses(
     ips=(Address("10.1.0.5/24", "10.1.0.1"), Address("fd00::5/64")),
@@ -394,3 +394,19 @@ def test_versions_are_in_order() -> None:
     """The supported versions stand from the oldest to the newest."""
     assert sorted(SUPPORTED_VERSIONS, key=cni.version_tuple) == list(SUPPORTED_VERSIONS)
     assert cni.version_tuple("1.10.0") > cni.version_tuple("1.9.0")
+
+
+@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
+def test_result_of_a_pair(version: str) -> None:
+    """A pair is in the result with both its ends; the pod's is in the sandbox and has the addresses, and no socket."""
+    call = request("ADD", config(cniVersion=version))
+    found = cni.render_result(call, kernel_vif(), ADDRESSES)
+    mtu = {"mtu": 1500} if version == "1.1.0" else {}
+
+    assert found["interfaces"] == [
+        {"name": kernel_vif().name, "mac": names.host_mac(ATTACHMENT)} | mtu,
+        {"name": "net1", "mac": kernel_vif().mac, "sandbox": "/proc/self/ns/net"} | mtu,
+    ]
+    assert [ip["interface"] for ip in found["ips"]] == [1, 1]
+    checking = request("CHECK", config(cniVersion=version, prevResult=found)) if version != "0.3.1" else None
+    assert checking is None or cni.why_not_previous(checking, kernel_vif()) is None

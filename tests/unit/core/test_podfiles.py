@@ -11,7 +11,7 @@ import pytest
 from podvif import names
 from podvif.core import podfiles
 from podvif.model import Address, Addresses, Attachment, Dns, Entry, Listener, Route, SocketPath
-from tests.fakes.values import BOTH, entry, vif
+from tests.fakes.values import BOTH, entry, kernel_vif, vif
 
 # As printed in the specification (vhostuser-port-integration.rst, "Proposed solution"), without the page's own indent.
 SPECIFIED = """\
@@ -146,3 +146,11 @@ def test_socket_is_found_from_the_specified_file(listener: Listener) -> None:
     document = json.loads(podfiles.render([made])[names.attachment_file(made.attachment)])
 
     assert f"/pods/{document['vhostname']}" == made.vif.socket
+
+
+def test_kernel_port() -> None:
+    """A kernel port is in no file: the first socket of a sandbox has number 0, whatever was added before it."""
+    pair = entry(attachment=FIRST, vif=kernel_vif(attachment=FIRST))
+
+    assert podfiles.render([pair]) == {}
+    assert podfiles.render([pair, *two()[1:]]) == podfiles.render(two()[1:])

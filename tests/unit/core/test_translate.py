@@ -9,7 +9,7 @@ from podvif.core import translate
 from podvif.errors import Refused
 from podvif.model import Address, Addresses, Listener, PortKind, SocketDir, SocketPath, Vif
 from podvif.podvifs import Interface, InterfaceState
-from tests.fakes.values import ATTACHMENT, BOTH, config, request, vif
+from tests.fakes.values import ATTACHMENT, BOTH, config, kernel_vif, request, vif
 
 PODS, OVS = SocketDir("/pods"), SocketDir("/ovs")
 
@@ -99,6 +99,26 @@ def test_bad_value(key: str, value: Any) -> None:
 def test_ends_of_ranges(key: str, value: Any) -> None:
     """The first and the last value of each range are taken."""
     assert getattr(translated(config() | {key: value}), key) == value
+
+
+def test_kernel_port() -> None:
+    """`portType` veth is a pair with the configuration's MAC, MTU, bridge and VLAN; vhostuser is what it is without."""
+    assert translated(config(portType="veth", vlan=100, mtu=9000)) == kernel_vif(vlan=100, mtu=9000)
+    assert translated(config(portType="vhostuser")) == vif()
+    assert 'portType is "vhostuser"' in refusal(config(portType="tap")).remedy
+
+
+@pytest.mark.parametrize(("key", "value"), [("vhostuserMode", "server"), ("vhostuserMode", "client"), ("queues", 1)])
+def test_keys_of_a_socket(key: str, value: Any) -> None:
+    """What means nothing for a veth is refused by name, also where it says what would be the default."""
+    assert f"has {key}, which means nothing" in refusal(config(**{"portType": "veth", key: value})).message
+
+
+def test_mode_of_port() -> None:
+    """People are shown the application's mode, or which kind of kernel port it is."""
+    shown = [translate.mode_of_port(one) for one in (vif(), vif(Listener.OVS), kernel_vif())]
+
+    assert [*shown, translate.mode_of_port(kernel_vif(PortKind.HYBRID))] == ["server", "client", "veth", "hybrid"]
 
 
 def test_mode_is_explained() -> None:
@@ -191,6 +211,15 @@ def test_names_alone() -> None:
 
     for field in ("port_id", "name", "socket", "ovs_socket"):
         assert getattr(found, field) == getattr(made, field)
+
+
+def test_names_of_a_kernel_port_alone() -> None:
+    """A DEL that knows the configuration alone finds a kernel port by its name and port id."""
+    network = config(portType="veth")
+    found = translate.vif_by_name(ATTACHMENT, PODS, OVS, translate.kind_by_name(network))
+
+    assert (found.name, found.port_id, found.kind) == (kernel_vif().name, kernel_vif().port_id, PortKind.VETH)
+    assert translate.kind_by_name({"portType": 7}) is translate.kind_by_name({}) is PortKind.VHOST_USER
 
 
 # -- what Neutron says -------------------------------------------------------------------------------------------------
@@ -328,3 +357,38 @@ def test_facts_that_cannot_be(facts: dict[str, Any], words: str) -> None:
 def test_kind(vif_type: str, details: dict[str, Any], host_paths: list[str], kind: PortKind) -> None:
     """A pod that mounts the node's directory gets the socket; one that does not, and vif_type ovs, get a pair."""
     assert translate.kind_of(interface(vif_type, details), host_paths, SocketDir("/var/run/vhostuser")) is kind
+
+
+@pytest.mark.parametrize(
+    ("vif_type", "details", "kind", "name"),
+    [
+        ("vhostuser", ML2_OVN, PortKind.VETH, "tap60f9ed24-42"),
+        ("vhostuser", ML2_OVS, PortKind.VETH, "tap60f9ed24-42"),
+        ("ovs", KERNEL | {"datapath_type": "netdev"}, PortKind.VETH, "tap60f9ed24-42"),
+        ("ovs", HYBRID | {"datapath_type": "netdev"}, PortKind.HYBRID, "qvo60f9ed24-42"),
+    ],
+)
+def test_kernel_port_of_neutron(vif_type: str, details: dict[str, Any], kind: PortKind, name: str) -> None:
+    """Neutron's port as a pair: os-vif's names, Neutron's MAC, MTU and bridge, no socket."""
+    found = translate.neutron_to_kernel_vif(interface(vif_type, details, mac="FA:16:3E:81:5E:52", mtu=1442), kind)
+
+    assert (found.kind, found.name, found.port_id, found.socket, found.ovs_socket) == (kind, name, PORT, "", "")
+    assert (found.mac, found.mtu, found.bridge, found.vlan) == ("fa:16:3e:81:5e:52", 1442, "br-int", None)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"details": KERNEL}, "datapath_type 'system'; podvif serves netdev"),
+        ({"details": HYBRID | {"datapath_type": "netdev"}, "port_id": ""}, "is no UUID of a port"),
+        ({"details": HYBRID | {"datapath_type": "netdev"}, "mac": ""}, "is no MAC address"),
+        ({"details": HYBRID | {"datapath_type": "netdev"}, "mtu": 0}, "MTU is 0"),
+        ({"details": {}}, "datapath_type None"),
+    ],
+)
+def test_kernel_port_that_cannot_be(facts: dict[str, Any], words: str) -> None:
+    """A fact without which no pair can stand is refused with interface and port, and so is the kernel's datapath."""
+    with pytest.raises(Refused, match="interface eth0, Neutron port") as caught:
+        translate.neutron_to_kernel_vif(interface("ovs", **facts), PortKind.VETH)
+
+    assert words in caught.value.message

@@ -18,12 +18,15 @@ from podvif.core.attach import Link, Step, Want
 from podvif.errors import Bug, PodvifError, Refused, Retry
 from podvif.model import Attachment, Goal, Listener, Seen
 from podvif.node import metrics, recover
+from podvif.node.converge import World
+from podvif.node.drivers import Drivers
 from podvif.node.journal import Journal
-from podvif.node.metrics import FAMILIES, MeasuredDriver, Metrics, SeenLink
+from podvif.node.metrics import FAMILIES, Metrics, SeenLink
+from tests.fakes.devices import FakeDevices
 from tests.fakes.ipam import FakeIpam
 from tests.fakes.settings import settings
 from tests.fakes.switch import FakeSwitch
-from tests.fakes.values import ATTACHMENT, entry, port_of, vif
+from tests.fakes.values import ATTACHMENT, entry, kernel_vif, port_of, vif
 
 ROOT = Path(__file__).resolve().parents[3]
 DASHBOARD = ROOT / "deploy/grafana/podvif-node.json"
@@ -176,9 +179,10 @@ class Failing(FakeSwitch):
             raise self.error
 
 
-def driver(daemon: Daemon, switch: FakeSwitch) -> tuple[MeasuredDriver, Want, Seen]:
-    made = daemon.metrics.driver(switch, daemon.journal, FakeIpam(), daemon.settings)
-    assert isinstance(made, MeasuredDriver)
+def driver(daemon: Daemon, switch: FakeSwitch) -> tuple[World, Want, Seen]:
+    made = daemon.metrics.measured(
+        Drivers(switch, daemon.journal, FakeIpam(), daemon.settings, FakeDevices()), daemon.journal
+    )
     want = Want(ATTACHMENT, Goal.ATTACHED, vif(Listener.APPLICATION, ATTACHMENT, daemon.settings.mount_point))
     return made, want, made.observe(want)
 
@@ -324,3 +328,16 @@ def test_buckets() -> None:
     assert (metrics.BUCKETS[0], metrics.BUCKETS[-1]) == (0.001, 180)
     assert sorted(set(metrics.BUCKETS)) == list(metrics.BUCKETS)
     assert msgspec.json.encode(list(metrics.BUCKETS))
+
+
+def test_kernel_ports(daemon: Daemon) -> None:
+    """Kernel ports count as what they are; one whose link is down waits for nobody."""
+    up, down = Attachment("a", "net1"), Attachment("b", "net1")
+    for attachment in (up, down):
+        port = kernel_vif(attachment=attachment)
+        daemon.journal.remember(entry(attachment=attachment, vif=port))
+        daemon.switch._ports[port.name] = port_of(port, link_up=attachment is up)
+
+    assert daemon.value("podvif_attachments", mode="veth", link=Link.CONNECTED.value) == 1
+    assert daemon.value("podvif_attachments", mode="veth", link=Link.NOT_PLUGGED.value) == 1
+    assert daemon.value("podvif_attachments", mode="hybrid", link=Link.CONNECTED.value) == 0

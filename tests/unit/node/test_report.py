@@ -54,6 +54,7 @@ async def test_attachment(node: Node) -> None:
         "port": vif.name,
         "port_id": vif.port_id,
         "bridge": "br-dpdk",
+        "kind": "vhost-user",
         "mode": "server",
         "listener": "application",
         "socket": vif.socket,

@@ -1,7 +1,11 @@
 """What a node needs besides, one by one."""
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +13,14 @@ import msgspec
 import pytest
 
 from podvif.host.machine import Machine
+from podvif.model import Vif
 from podvif.node import surroundings
 from podvif.node.checks import State
 from podvif.settings import Settings
 from tests.fakes.settings import settings
 from tests.fakes.switch import FakeSwitch
-from tests.fakes.values import entry
-from tests.unit.host.test_machine import hugepages, put
+from tests.fakes.values import entry, kernel_vif, vif
+from tests.unit.host.test_machine import HOLD, hugepages, put
 from tests.unit.node.test_checks import told
 
 OURS = {"type": "podvif-cni", "bridge": "br-dpdk"}
@@ -74,6 +79,34 @@ def test_selinux(conf: Settings, tmp_path: Path, mode: str | None, state: State,
 def test_access_without_a_process(conf: Settings, tmp_path: Path) -> None:
     """As whom vswitchd runs is not known where its process is not to be seen."""
     told(surroundings.access(conf, Machine(str(tmp_path))), State.WARNING, "cannot be told")
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """A pid file whose daemon lives."""
+    path.write_text("1\n")
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        holder.kill()
+
+
+@pytest.mark.parametrize(
+    ("installed", "port"), [([], kernel_vif()), ([("/etc/cni/net.d/x.conf", [OURS | {"portType": "veth"}])], vif())]
+)
+def test_kernel_ports(conf: Settings, installed: list[tuple[str, list[dict[str, Any]]]], port: Vif) -> None:
+    """Where kernel ports are wanted or there, vswitchd has to be in our network namespace; elsewhere nobody asks."""
+    assert not list(surroundings.kernel_ports(conf, [entry()], [("/etc/cni/net.d/x.conf", [OURS])]))
+
+    [unknown] = surroundings.kernel_ports(conf, [entry(vif=port)], installed)
+    told(unknown, State.WARNING, "it does not run")
+
+    path = Path(conf.ovs_vhu_path, "ovs-vswitchd.pid")
+    with held(path):
+        [same] = surroundings.kernel_ports(conf, [entry(vif=port)], installed)
+    told(same, State.OK, "in this network namespace")
 
 
 def files(*configurations: tuple[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:

@@ -59,6 +59,22 @@ async def test_journal_is_lost(node: Node) -> None:
     assert node.switch.ports() == {}
 
 
+async def test_journal_of_a_kernel_port_is_lost(node: Node) -> None:
+    """So does a kernel port, as soon as its pod is gone with its devices; while they are there somebody uses them."""
+    await node.call("ADD", config(portType="veth"))
+    node.journal.remove(ATTACHMENT)
+    (name,) = node.switch.ports()
+    await sweep(node)
+    assert list(node.switch.ports()) == [name]
+
+    node.devices.delete(name)
+    node.switch.kill_vswitchd()
+    node.switch.start_vswitchd()
+    await sweep(node)
+
+    assert node.switch.ports() == {}
+
+
 async def test_journal_is_lost_and_the_application_lives(node: Node) -> None:
     """Such a port stays as long as an application drives it."""
     await node.call("ADD", config())
