@@ -47,6 +47,18 @@ async def test_create_after_crash(world: World) -> None:
     assert len(world.all_ports()) == 1
 
 
+async def test_create_after_a_listing(world: World) -> None:
+    """Who has just listed the device's ports is believed, but not over an answer that was lost."""
+    request = world.request()
+    world.lose_answer()
+    with pytest.raises(Retry):
+        await world.neutron.create_port(request, sought=True)
+    port = await world.neutron.create_port(request, sought=True)
+    other = await world.neutron.create_port(world.request("eth1", request.device_id), sought=True)
+
+    assert {one.id for one in world.all_ports() if one.device_id == request.device_id} == {port.id, other.id}
+
+
 async def test_create_at_once(world: World) -> None:
     """Equal requests at the same time make one port."""
     request = world.request()

@@ -12,10 +12,11 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent.parent
 SOURCE = TESTS.parent / "src" / "podvif"
-MIRRORED = ("core", "node", "host", "ipam", "kube", "neutron")
+MIRRORED = ("core", "daemon", "node", "controller", "host", "ipam", "kube", "neutron")
 
 NOT_HERE = {
     "node/main.py": "it puts the real parts together, Open vSwitch's among them: tests/node runs it as a process",
+    "controller/main.py": "it puts the real parts together: tests/kube runs it as a process",
 }
 """Modules without a unit test file, and who tests them."""
 

@@ -1,4 +1,4 @@
-"""The command line: `podvif node | status | doctor | demo`.
+"""The command line: `podvif node | controller | status | doctor | demo`.
 
 Law: this module imports nothing but click, so that `podvif --help` answers at once; each subcommand is imported when it is
 called.
@@ -13,6 +13,7 @@ from podvif.errors import PodvifError
 
 _COMMANDS = {
     "node": ("podvif.cli.node", "Serve the CNI plugin on this node."),
+    "controller": ("podvif.cli.controller", "Give the cluster's pods their Neutron ports."),
     "status": ("podvif.cli.status", "Show the attachments of this node."),
     "doctor": ("podvif.cli.doctor", "Look at every precondition of this node, and say what to do."),
     "demo": ("podvif.cli.demo", "Watch two DPDK applications exchange packets over ports that podvif made."),

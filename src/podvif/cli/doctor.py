@@ -22,10 +22,10 @@ import msgspec
 from podvif import settings as configuration
 from podvif.cli.daemon import ask, receive
 from podvif.cli.options import config_files
+from podvif.daemon.version import version
 from podvif.errors import PodvifError, Refused
 from podvif.host.machine import Machine
 from podvif.node import checks, surroundings
-from podvif.node.about import version
 from podvif.node.checks import Check, State
 from podvif.ovs import probe
 from podvif.settings import Settings

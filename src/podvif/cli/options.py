@@ -10,6 +10,6 @@ config_files = click.option(
     "files",
     multiple=True,
     type=click.Path(dir_okay=False),
-    help="kuryr.conf of podvif node; repeatable, a later file wins. Without any the defaults hold.",
+    help="kuryr.conf; repeatable, a later file wins. Without any the defaults hold.",
 )
 """Gives the command `files: tuple[str, ...]`, as `podvif.settings.load` takes them."""

@@ -106,11 +106,15 @@ class Neutron:
             raise error.judged() from error
         return documents.parse_port(answer["port"])
 
-    async def create_port(self, request: PortRequest) -> NeutronPort:
+    async def create_port(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
         """The port that was asked for: made now, or found because an earlier request has made it.
 
         It may be unbound, or bound in vain: Neutron says so and does not call it an error.
         A caller that is cancelled takes nothing back: the request goes on, and the next caller joins it.
+
+        Args:
+            request: what is asked for.
+            sought: the caller has just listed the ports of the device, and this one was not among them.
 
         Raises:
             Retry: Neutron cannot be asked, an earlier request may still be under way, or something is used up.
@@ -123,7 +127,7 @@ class Neutron:
             raise Bug(f"port {request.name} has device_owner {request.device_owner}, not {self.device_owner}")
         running = self._creating.get(request)
         if running is None:
-            running = self._creating[request] = asyncio.ensure_future(self._create(request))
+            running = self._creating[request] = asyncio.ensure_future(self._create(request, sought=sought))
             running.add_done_callback(functools.partial(self._created, request))
         return await asyncio.shield(running)
 
@@ -155,8 +159,8 @@ class Neutron:
                 return tuple(ports.values())
             marker = {"marker": found[-1].id}
 
-    async def _create(self, request: PortRequest) -> NeutronPort:
-        if found := await self._made(request):
+    async def _create(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
+        if not (sought and request not in self._unanswered) and (found := await self._made(request)):
             return found
         waits_until = self._unanswered.get(request, 0.0)
         if self._clock() < waits_until:

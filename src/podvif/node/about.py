@@ -3,11 +3,11 @@
 Law: it is for `podvif doctor`, which compares it with what is installed and configured; nothing here is looked up anew.
 """
 
-import importlib.metadata
 from typing import Any
 
 import msgspec
 
+from podvif.daemon.version import version
 from podvif.settings import Settings
 
 
@@ -25,11 +25,3 @@ async def about(settings: Settings, plugin_version: str, metrics: str) -> dict[s
         "metrics": metrics,
         "settings": msgspec.to_builtins(settings),
     }
-
-
-def version() -> str:
-    """Of this podvif; empty where it runs without having been installed."""
-    try:
-        return importlib.metadata.version("podvif")
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -9,16 +9,16 @@ import contextlib
 import fcntl
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from podvif import errors
+from podvif.daemon import life, log
 from podvif.errors import Refused
 from podvif.host import systemd, veth
 from podvif.ipam.delegate import Delegate
-from podvif.node import about, log, report
+from podvif.node import about, report
 from podvif.node.drivers import Drivers
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
@@ -30,8 +30,8 @@ from podvif.ovs.switch import Switch
 from podvif.settings import Settings, load
 
 if TYPE_CHECKING:
+    from podvif.daemon.health import Health
     from podvif.node.apiserver import ApiServer
-    from podvif.node.health import Health
     from podvif.node.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ async def _serve(settings: Settings) -> None:
         metrics.watch(journal, switch, recovery)
         pages = await _open_pages(settings.metrics_bind, metrics, readiness)
     await server.start()
-    stop = _stop_event()
+    stop = life.stop_event()
     await switch.connect()
     if reason := await readiness.why_not():
         _LOG.warning("this node cannot serve an ADD yet: %s", reason)
@@ -120,7 +120,7 @@ async def _serve(settings: Settings) -> None:
         background += apiserver.tasks(journal, drivers, verbs, recovery)
     _LOG.info("ready: %d attachments in the journal, listening on %s", len(journal.all()), settings.cni_socket)
     systemd.notify("READY=1")
-    await _until(stop, background)
+    await life.until(stop, background)
     systemd.notify("STOPPING=1")
     _LOG.info("stopping: running verbs are finished first")
     await server.stop()
@@ -155,29 +155,11 @@ def _metrics(settings: Settings) -> "Metrics | None":
 
 
 async def _open_pages(bind: str, metrics: "Metrics", readiness: Readiness) -> "Health":
-    from podvif.node.health import Health  # noqa: PLC0415
+    from podvif.daemon.health import Health  # noqa: PLC0415
 
-    pages = Health(bind, metrics, readiness)
+    pages = Health("[node] metrics_bind", bind, metrics, readiness)
     await pages.start()
     return pages
-
-
-async def _until(stop: asyncio.Event, background: Sequence[asyncio.Future[None]]) -> None:
-    """Wait for the end; a background task that dies is the end too, and loud: a service manager starts us again."""
-    stopped = asyncio.ensure_future(stop.wait())
-    waiting: set[asyncio.Future[Any]] = {stopped, *background}
-    while not stopped.done():
-        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-
-
-def _stop_event() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
 
 
 def _make_mount_point(path: str) -> None:

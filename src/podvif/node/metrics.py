@@ -11,19 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
-import msgspec
 import prometheus_client
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from podvif.core import translate
 from podvif.core.attach import Link, Step, Want
 from podvif.core.cni import Command
+from podvif.daemon.families import Family, counter, gauge
+from podvif.daemon.version import version
 from podvif.errors import PodvifError
 from podvif.model import Attachment, Entry, Goal, Listener, PortKind, Seen, SwitchFacts
 from podvif.node import vhostuser
-from podvif.node.about import version
 from podvif.node.converge import World
 from podvif.node.journal import Journal
 from podvif.node.server import result_of
@@ -48,15 +48,6 @@ CAUSES = (
 
 _RESULTS = ("ok", "retry", "refused", "bug")
 _OTHER = "other"
-
-
-class Family(msgspec.Struct, frozen=True):
-    """One metric family: its name as it is exposed, what it says, and its labels with their values."""
-
-    name: str
-    kind: str
-    help: str
-    labels: Mapping[str, str] = {}
 
 
 VERBS = Family(
@@ -181,17 +172,17 @@ class Metrics(Collector):
             return
         journal, switch, recovery = self._owners
         entries = journal.all()
-        yield _gauge(READY, {(): float(self.ready)})
-        yield _gauge(OVSDB, {(): float(switch.trouble() is None)})
-        yield _gauge(ATTACHMENTS, _attachments(entries, switch, recovery.links()))
+        yield gauge(READY, {(): float(self.ready)})
+        yield gauge(OVSDB, {(): float(switch.trouble() is None)})
+        yield gauge(ATTACHMENTS, _attachments(entries, switch, recovery.links()))
         goals = Counter(entry.goal for entry in entries)
-        yield _gauge(JOURNAL, {(goal.value,): goals[goal] for goal in Goal})
-        yield _counter(RECOVERIES, {(cause,): number for cause, number in self._recoveries.items()})
-        yield _counter(SWEPT, {(): recovery.swept()})
-        yield _counter(STEPS_FAILED, self._failed)
-        yield _gauge(BUILD, {(version(), platform.python_version()): 1})
+        yield gauge(JOURNAL, {(goal.value,): goals[goal] for goal in Goal})
+        yield counter(RECOVERIES, {(cause,): number for cause, number in self._recoveries.items()})
+        yield counter(SWEPT, {(): recovery.swept()})
+        yield counter(STEPS_FAILED, self._failed)
+        yield gauge(BUILD, {(version(), platform.python_version()): 1})
         facts = switch.facts()
-        yield _gauge(SWITCH, {(facts.ovs_version, facts.dpdk_version): 1})
+        yield gauge(SWITCH, {(facts.ovs_version, facts.dpdk_version): 1})
 
 
 class MeasuredWorld:
@@ -254,17 +245,3 @@ def _link(entry: Entry, switch: Switch, links: Mapping[Attachment, SeenLink]) ->
     if port.link_up:
         return Link.CONNECTED
     return Link.WAITING if entry.vif.kind is PortKind.VHOST_USER else Link.NOT_PLUGGED
-
-
-def _gauge(family: Family, values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
-    made = GaugeMetricFamily(family.name, family.help, labels=tuple(family.labels))
-    for labels, value in values.items():
-        made.add_metric(labels, value)
-    return made
-
-
-def _counter(family: Family, values: Mapping[tuple[str, ...], float]) -> CounterMetricFamily:
-    made = CounterMetricFamily(family.name, family.help, labels=tuple(family.labels))
-    for labels, value in values.items():
-        made.add_metric(labels, value)
-    return made

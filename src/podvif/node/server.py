@@ -20,8 +20,8 @@ import msgspec
 
 from podvif import errors, names
 from podvif.core import cni
+from podvif.daemon.log import CONTEXT
 from podvif.errors import PodvifError, Refused, Retry
-from podvif.node.log import CONTEXT
 from podvif.node.verbs import Verbs
 
 _LOG = logging.getLogger(__name__)

@@ -19,12 +19,12 @@ from podvif import errors
 from podvif.core import cni, decide
 from podvif.core.attach import Mend, Step, Want
 from podvif.core.cni import Command, Request
+from podvif.daemon.log import CONTEXT
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.ipam.delegate import Delegate
 from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall
 from podvif.node.converge import Locks, Outcome, SupersededError, World, converge
 from podvif.node.journal import Journal
-from podvif.node.log import CONTEXT
 from podvif.node.readiness import Readiness
 from podvif.node.sources import Source, same_intent
 from podvif.settings import Settings

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from podvif.daemon.version import version
 from podvif.node import about
 from tests.fakes.settings import settings
 
@@ -16,5 +17,5 @@ async def test_about(tmp_path: Path) -> None:
 
     assert found["plugin_version"] == "1.2"
     assert found["metrics"] == "127.0.0.1:9655"
-    assert found["version"] == about.version()
+    assert found["version"] == version()
     assert found["settings"]["mount_point"] == conf.mount_point

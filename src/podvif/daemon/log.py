@@ -14,6 +14,9 @@ CONTEXT: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("con
 
 _FIELDS = ("verb", "container_id", "ifname", "pod", "port", "traceparent", "code", "error", "steps")
 
+_CHATTY = ("httpx2", "keystoneauth", "urllib3")
+"""Libraries that log every request at INFO."""
+
 
 class _Context(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
@@ -51,4 +54,6 @@ def setup(form: str) -> None:
         handler.setFormatter(formatter)
     else:
         handler.setFormatter(_Console("%(asctime)s %(levelname)-7s %(message)s"))
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

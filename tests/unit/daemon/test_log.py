@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from podvif.node import log
+from podvif.daemon import log
 
 
 @pytest.fixture(autouse=True)

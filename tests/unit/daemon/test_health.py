@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from podvif.daemon.health import Health
 from podvif.errors import Refused
-from podvif.node.health import Health
 from podvif.node.journal import Journal
 from podvif.node.metrics import Metrics
 from podvif.node.readiness import Readiness
@@ -29,7 +29,7 @@ class Daemon:
         self.metrics.watch(Journal(self.settings.state_dir), self.switch, Seer())
 
     def pages(self, bind: str) -> Health:
-        return Health(bind, self.metrics, Readiness(self.switch, self.settings))
+        return Health("[node] metrics_bind", bind, self.metrics, Readiness(self.switch, self.settings))
 
 
 @pytest.fixture

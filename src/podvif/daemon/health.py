@@ -1,35 +1,56 @@
 """/metrics, /healthz and /readyz over HTTP.
 
 Law: it only reads, and it answers from the daemon's own event loop: that it answers is what /healthz says.  This module, and
-aiohttp with it, is imported only where `[node] metrics_bind` asks for it.
+aiohttp with it, is imported only where metrics_bind asks for it.
 """
 
 import errno
 import logging
+from typing import Protocol
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from podvif import errors
 from podvif.errors import Refused
-from podvif.node.metrics import Metrics
-from podvif.node.readiness import Readiness
 from podvif.settings import parse_address
 
 _LOG = logging.getLogger(__name__)
 _STOP_SECONDS = 1.0
 
 
+class Metrics(Protocol):
+    """What /metrics shows."""
+
+    registry: CollectorRegistry
+    ready: bool
+
+
+class Readiness(Protocol):
+    """What /readyz asks."""
+
+    async def why_not(self) -> str | None:
+        """The first reason why the daemon cannot do its work, or None."""
+
+
 class Health:
     """The three pages.
+
+    Args:
+        option: what `bind` is in the configuration, for messages.
+        bind: address and port.
+        metrics: what to show; its `ready` is set before.
+        readiness: whom to ask.
 
     Attributes:
         address: host and port, as they are after `start`.
     """
 
-    def __init__(self, bind: str, metrics: Metrics, readiness: Readiness) -> None:
+    def __init__(self, option: str, bind: str, metrics: Metrics, readiness: Readiness) -> None:
         """Take the address and who is asked."""
         self.address = bind
+        self._option = option
         self._metrics = metrics
         self._readiness = readiness
         pages = web.Application()
@@ -53,7 +74,7 @@ class Health:
             await self._runner.cleanup()
             taken = error.errno == errno.EADDRINUSE
             raise Refused(
-                f"[node] metrics_bind = {self.address} cannot be used: "
+                f"{self._option} = {self.address} cannot be used: "
                 + ("somebody listens there already" if taken else str(error.strerror or error)),
                 "choose another port, or leave the option empty for no metrics",
                 code=errors.IO_FAILURE,

@@ -1,0 +1,1 @@
+"""`podvif controller`: pods, their PodVifs and their Neutron ports, brought to agree."""

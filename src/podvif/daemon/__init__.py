@@ -1,0 +1,1 @@
+"""What the node daemon and the controller have alike: log lines, pages, metric families, their end."""

@@ -1,0 +1,158 @@
+"""`podvif controller` between a real API server and a real Neutron: pods get ports that are bound, and lose them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from podvif.kube.resources import Document
+from podvif.lab.controller import Controller
+from podvif.lab.kube import KubeApi
+from podvif.lab.neutron import PrivateNeutron
+from podvif.podvifs import InterfaceState
+from tests.kube.conftest import CRD, visited, why_not_real
+from tests.kube.test_controller import Stage, until
+from tests.kube.worlds import RealWorld
+
+pytestmark = pytest.mark.node
+
+PODS_AT_ONCE = 12
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApi]:
+    """An API server."""
+    if reason := why_not_real():
+        pytest.skip(reason)
+    with KubeApi(tmp_path_factory.mktemp("kube")) as made:
+        yield made
+
+
+class RealStage(Stage):
+    """A namespace of a real API server, and a real Neutron."""
+
+    def __init__(self, world: RealWorld, neutron: PrivateNeutron, subnet: str) -> None:
+        super().__init__(world)
+        self.neutron = neutron
+        self.node = neutron.host
+        self.subnet = subnet
+
+    async def ports(self) -> list[Document]:
+        """Every port that is a pod's, as the administrator sees it."""
+        found = await asyncio.to_thread(self.neutron.ask, "GET", "/ports?device_owner=compute:kuryr")
+        return list(found["ports"])
+
+    async def bound(self, names: set[str]) -> bool:
+        podvifs = await self.podvifs()
+        if podvifs.keys() != names:
+            return False
+        interfaces = [one for podvif in podvifs.values() for one in podvif.status.interfaces]
+        ports = {port["id"] for port in await self.ports()}
+        states = {interface.state for interface in interfaces}
+        same = len(names) == len(ports) and {interface.port_id for interface in interfaces} == ports
+        return same and states <= {InterfaceState.BOUND}
+
+
+@pytest.fixture
+async def stage(api: KubeApi, ovn: PrivateNeutron) -> AsyncIterator[RealStage]:
+    """The stage; no port is left on it."""
+    crd = msgspec.yaml.decode(CRD.read_bytes(), type=Document)
+    network, subnet = await asyncio.to_thread(ovn.network, "10.6.0.0/24", name="pods")
+    async with visited(api, crd) as world:
+        made = RealStage(world, ovn, subnet)
+        yield made
+        await made.clear()
+        left = await made.ports()
+        await asyncio.to_thread(ovn.remove_ports)
+        await asyncio.to_thread(ovn.ask, "DELETE", f"/networks/{network}")
+        assert left == []
+
+
+def controller(stage: RealStage, folder: Path) -> Controller:
+    more = {"neutron_defaults": {"pod_subnet": "pods"}, "controller": {"lease_namespace": stage.world.namespace}}
+    kubeconfig = stage.world.api.kubeconfig
+    return Controller(folder, kubeconfig=kubeconfig, neutron=stage.neutron.options(), more=more)
+
+
+async def test_flow(stage: RealStage, tmp_path: Path) -> None:
+    """A pod gets a port that Neutron has bound on its node as vhostuser, with the address that the PodVif says."""
+    with controller(stage, tmp_path):
+        pod = await stage.pod()
+        await stage.until_bound("p1")
+        (interface,) = (await stage.podvifs())["p1"].status.interfaces
+        (port,) = await stage.ports()
+        assert (port["device_id"], port["binding:host_id"]) == (pod["metadata"]["uid"], stage.node)
+        assert interface.vif_type == port["binding:vif_type"] == "vhostuser"
+        assert interface.vif_details["vhostuser_mode"] == "server"
+        assert interface.mac == port["mac_address"]
+        assert [ip.address for ip in interface.ips] == [f"{port['fixed_ips'][0]['ip_address']}/24"]
+        assert interface.mtu > 1000
+        await stage.remove_pod()
+        await stage.until_bound()
+
+
+async def test_unknown_host(stage: RealStage, tmp_path: Path) -> None:
+    """A pod on a node that no agent of Neutron runs on says so in event and condition, and leaves nothing."""
+    stage.node = "no-such-node"
+    with controller(stage, tmp_path):
+        await stage.pod()
+
+        async def said() -> bool:
+            return "BindingFailed" in await stage.events()
+
+        await until(said)
+        condition = (await stage.podvifs())["p1"].status.conditions[0]
+        assert condition.reason == "BindingFailed"
+        assert "no-such-node" in condition.message
+        await stage.remove_pod()
+        await stage.until_bound()
+
+
+async def test_killed(stage: RealStage, tmp_path: Path) -> None:
+    """A controller that is killed while it makes and deletes ports leaves none twice and none behind."""
+    names = [f"p{number}" for number in range(PODS_AT_ONCE)]
+    with controller(stage, tmp_path) as killed:
+        await asyncio.gather(*(stage.pod(name) for name in names))
+
+        async def some() -> bool:
+            return len(await stage.ports()) >= PODS_AT_ONCE // 3
+
+        await until(some)
+        killed.kill()
+        killed.start()
+        await stage.until_bound(*names)
+        await asyncio.gather(*(stage.remove_pod(name) for name in names))
+
+        async def fewer() -> bool:
+            return len(await stage.ports()) < PODS_AT_ONCE
+
+        await until(fewer)
+        killed.kill()
+        killed.start()
+        await stage.until_bound()
+
+
+async def test_neutron_killed(stage: RealStage, tmp_path: Path) -> None:
+    """While Neutron is down a pod says since when, a deletion is kept, and both are done when it is back."""
+    with controller(stage, tmp_path):
+        await stage.pod("old")
+        await stage.until_bound("old")
+        stage.neutron.stop_api()
+        try:
+            await stage.pod("new")
+            await stage.remove_pod("old")
+
+            async def said() -> bool:
+                return "NeutronUnreachable" in await stage.events("new")
+
+            await until(said)
+            podvifs = await stage.podvifs()
+            assert "Neutron unreachable since" in podvifs["new"].status.conditions[0].message
+            assert podvifs["old"].deleting
+        finally:
+            stage.neutron.start_api()
+        await stage.until_bound("new")
+        await stage.remove_pod("new")
+        await stage.until_bound()
