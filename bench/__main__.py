@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import burst, growth, idle, noop, picture, recovery, serial, shim, tables, traffic
+from bench import burst, cluster, growth, idle, noop, picture, recovery, serial, shim, tables, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS, FULL, MAXSLEEPS, QUICK, Plan
 from bench.rows import Rows
 from bench.stage import Stage, stage
@@ -73,6 +73,7 @@ class Run:
         self._part("the shim alone", ready, lambda: shim.measure(ready, rows, plan.rounds))
         self._part(f"{ATTACHMENTS} at concurrency {AT_ONCE}", ready, lambda: burst.measure(ready, rows, plan.bursts))
         self._part("beside other ports", ready, lambda: growth.measure(ready, rows, plan.standing, plan.growth_rounds))
+        self._part("a pod of a cluster", ready, lambda: cluster.measure(ready, rows, plan.cluster_rounds))
         # What follows does not depend on pmd-maxsleep: a daemon at rest, and a thread with packets, which never sleeps.
         if ready.maxsleep == MAXSLEEPS[-1]:
             self._part("recovery", ready, lambda: recovery.measure(ready, rows, plan.restarts, plan.kills))

@@ -37,6 +37,7 @@ class Plan:
         traffic_builds: how often, for each mode, the pairs of ports are made whose packets are counted.
         traffic_rounds: turns of each pair then.
         traffic_seconds: of a turn.
+        cluster_rounds: of ADDs that wait for their PodVif, for each pmd-maxsleep.
         restarts: of vswitchd, with client-mode ports.
         kills: of a server-mode application, each followed by a start.
     """
@@ -49,6 +50,7 @@ class Plan:
     traffic_builds: int
     traffic_rounds: int
     traffic_seconds: float
+    cluster_rounds: int
     restarts: int
     kills: int
 
@@ -62,6 +64,7 @@ FULL = Plan(
     traffic_builds=3,
     traffic_rounds=12,
     traffic_seconds=0.25,
+    cluster_rounds=40,
     restarts=50,
     kills=100,
 )
@@ -74,6 +77,7 @@ QUICK = Plan(
     traffic_builds=1,
     traffic_rounds=6,
     traffic_seconds=0.25,
+    cluster_rounds=8,
     restarts=3,
     kills=3,
 )

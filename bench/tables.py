@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from bench import contenders, traffic
+from bench import cluster, contenders, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS
 from bench.rows import Row, Rows
 from bench.targets import Verdict, paired, ratio
@@ -36,6 +36,7 @@ def show(console: Console, rows: Rows, judged: Iterable[Verdict]) -> None:
         console, f"{ATTACHMENTS} at concurrency {AT_ONCE}, os-vif back to back (ms)", _burst(rows), contenders.OS_VIF
     )
     _grouped(console, "beside other ports (ms)", _growth(rows), contenders.FLOOR)
+    _grouped(console, "a pod of a cluster, ADD (ms)", list(rows.of("cluster")), cluster.FLOOR)
     _grouped(console, "the shim alone", list(rows.of("shim")), contenders.NOOP)
     _grouped(console, "the daemon", list(rows.of("daemon")), "")
     _grouped(console, "recovery", list(rows.of("recovery")), "")

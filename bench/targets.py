@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench import contenders, idle, recovery, shim, traffic
+from bench import cluster, contenders, idle, recovery, shim, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS
 from bench.rows import Row, Rows, Spread, spread
 
@@ -50,6 +50,7 @@ def verdicts(rows: Rows) -> list[Verdict]:
         *_growth(rows),
         *_shim(rows),
         *_daemon(rows),
+        *_cluster(rows),
         *_recovery(rows),
         *_traffic(rows),
     ]
@@ -116,6 +117,12 @@ def _daemon(rows: Rows) -> Iterator[Verdict]:
 def _limit(what: str, most: float, row: Row) -> Verdict:
     figure = row.spread.p50
     return Verdict(what, f"≤ {most:g} {row.unit}", f"{figure:.2f} {row.unit}", "", figure <= most)
+
+
+def _cluster(rows: Rows) -> Iterator[Verdict]:
+    for row in rows.of("cluster", what=cluster.PODVIF):
+        if floor := rows.one("cluster", what=cluster.FLOOR, maxsleep=row.maxsleep):
+            yield _at_most(f"ADD, from PodVif bound, maxsleep {row.maxsleep}", ADD_MOST, row, floor)
 
 
 def _recovery(rows: Rows) -> Iterator[Verdict]:

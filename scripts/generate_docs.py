@@ -14,7 +14,7 @@ import msgspec
 
 from podvif import settings
 from podvif.controller import metrics as controller_metrics
-from podvif.core.translate import Network
+from podvif.core.translate import ClusterNetwork, Network
 from podvif.daemon.families import Family
 from podvif.neutron import access
 from podvif.node import metrics
@@ -85,32 +85,45 @@ def _shown(option: Any) -> str:
 
 def cni_configuration() -> str:
     """The keys of the CNI network configuration as a page."""
-    schema = msgspec.json.schema(Network)
-    properties: dict[str, dict[str, Any]] = schema["$defs"]["Network"]["properties"]
     lines = [
         NOTE,
-        "# CNI network configuration, `source = standalone`\n",
+        "# CNI network configuration\n",
         (
             "As a file in the runtime's configuration directory, a member of a conflist, or `spec.config` of a"
-            " NetworkAttachmentDefinition for Multus:\n"
+            " NetworkAttachmentDefinition for Multus. `cniVersion` (0.3.1, 0.4.0, 1.0.0 or 1.1.0), `name` and `type` are CNI's"
+            " own. Keys that podvif does not know are ignored; a wrong type or a value out of range is refused with the key's"
+            " name (CNI error code 7). DEL needs none of them.\n"
         ),
+        "## `source = standalone`\n",
         "```json",
         '{"cniVersion": "1.1.0", "name": "dpdk-net", "type": "podvif-cni",',
         ' "bridge": "br-dpdk", "vhostuserMode": "server", "mtu": 9000, "queues": 2, "vlan": 100,',
         ' "capabilities": {"mac": true, "ips": true},',
         ' "ipam": {"type": "host-local", "subnet": "10.10.0.0/24"}}',
         "```\n",
+        *_keys(Network),
+        "\n## `source = cluster`\n",
+        "The cluster network, and an additional interface that Multus delegates:\n",
+        "```json",
+        '{"cniVersion": "1.1.0", "name": "podvif", "type": "podvif-cni"}',
+        '{"cniVersion": "1.1.0", "name": "fast", "type": "podvif-cni", "subnetId": "b56c76a1-a0af-4638-b000-c9a1d6a3ed64"}',
+        "```\n",
         (
-            "`cniVersion` (0.3.1, 0.4.0, 1.0.0 or 1.1.0), `name` and `type` are CNI's own. Keys that podvif does not know are"
-            " ignored; a wrong type or a value out of range is refused with the key's name (CNI error code 7). DEL needs none"
-            " of them.\n"
+            "Everything else comes from the pod's PodVif. A configuration that has `bridge` and neither `subnetId` nor"
+            " `networkId` is served as with `source = standalone`, without Neutron.\n"
         ),
-        "| key | type | default | meaning |",
-        "|---|---|---|---|",
+        *_keys(ClusterNetwork),
     ]
+    return "\n".join([*lines, ""])
+
+
+def _keys(network: type[msgspec.Struct]) -> list[str]:
+    schema = msgspec.json.schema(network)
+    properties: dict[str, dict[str, Any]] = schema["$defs"][network.__name__]["properties"]
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, key in properties.items():
         lines.append(f"| `{name}` | {_type(key)} | {_default(key)} | {_description(key)} |")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def observability() -> str:
@@ -170,7 +183,7 @@ def _type(key: dict[str, Any]) -> str:
 
 def _default(key: dict[str, Any]) -> str:
     default = key.get("default")
-    return f"`{default}`" if default not in (None, {}) and not isinstance(default, dict) else "none"
+    return f"`{default}`" if default not in (None, {}, "") and not isinstance(default, dict) else "none"
 
 
 def _description(key: dict[str, Any]) -> str:

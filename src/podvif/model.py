@@ -73,7 +73,8 @@ class Vif(msgspec.Struct, frozen=True):
         socket: where the application finds or makes it (in the pod's directory); empty for a kernel port.
         ovs_socket: where OVS makes it when OVS listens; empty for a kernel port.
         queues: queue pairs; the application asks for them, OVS follows.
-        vlan: access VLAN (Port tag), or None for untagged.
+        vlan: access VLAN (Port tag), or None for untagged; of a Neutron port it says nothing.
+        neutron: it is a Neutron port: the agent on this node wires it, and its VLAN is the agent's business.
         kind: what the port is; a journal of an older podvif knows vhost-user ports only.
     """
 
@@ -87,6 +88,7 @@ class Vif(msgspec.Struct, frozen=True):
     ovs_socket: SocketPath
     queues: int = 1
     vlan: int | None = None
+    neutron: bool = False
     kind: PortKind = PortKind.VHOST_USER
 
 
@@ -167,8 +169,9 @@ class Entry(msgspec.Struct, frozen=True):
         netns_inode: its inode, to tell a namespace from another one under the same path; 0 if unknown.
         pod: for people.
         ipam: how to call IPAM, while an address may be held; None when the network has no IPAM or all was released.
-        addresses: what IPAM gave; None until it answered.
+        addresses: what IPAM gave, None until it answered; of a Neutron port what Neutron gave.
         created: seconds since the epoch.
+        leader: name of the interface with whose ADD this one comes and with whose DEL it goes; empty for its own.
     """
 
     attachment: Attachment
@@ -181,6 +184,12 @@ class Entry(msgspec.Struct, frozen=True):
     ipam: IpamCall | None = None
     addresses: Addresses | None = None
     created: float = 0.0
+    leader: str = ""
+
+    @property
+    def asked_by(self) -> Attachment:
+        """The attachment that the runtime knows of: this one, or the leader."""
+        return Attachment(self.attachment.container_id, self.leader or self.attachment.ifname)
 
 
 class SocketFile(enum.Enum):

@@ -45,8 +45,14 @@ def pod_vif(*interfaces: WantedInterface, pod: ClusterPod | None = None, **chang
     """The PodVif of a pod as the controller makes it; without interfaces it is for eth0."""
     pod = pod or cluster_pod()
     spec = Spec(pod.node_name, pod.uid, interfaces or (ETH0,), pod.host_paths)
-    facts: dict[str, Any] = {"uid": "podvif-uid", "resource_version": "7", "generation": 1, "finalizers": (FINALIZER,)}
-    return PodVif(pod.namespace, pod.name, spec=spec, **facts | changes)
+    facts: dict[str, Any] = {
+        "spec": spec,
+        "uid": "podvif-uid",
+        "resource_version": "7",
+        "generation": 1,
+        "finalizers": (FINALIZER,),
+    }
+    return PodVif(pod.namespace, pod.name, **facts | changes)
 
 
 def neutron_port(wanted: WantedInterface = ETH0, number: int = 1, **changes: Any) -> NeutronPort:

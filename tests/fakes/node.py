@@ -18,6 +18,7 @@ from podvif.node.drivers import Drivers
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.recover import Recovery, Why
+from podvif.node.sources import Source, Standalone
 from podvif.node.verbs import Verbs
 from podvif.settings import Settings
 from tests.fakes.devices import FakeDevices
@@ -104,8 +105,10 @@ class Node:
         life: Life | None = None,
         devices: FakeDevices | None = None,
         add_timeout: float = 20.0,
+        source: "Callable[[Node], Source] | None" = None,
     ) -> None:
         self.folder = folder
+        self.make_source = source
         self.life = life or Life()
         self.pods, self.rundir = folder / "pods", folder / "ovs"
         for directory in (self.pods, self.rundir):
@@ -130,8 +133,9 @@ class Node:
         self.journal = _Journal(self.settings.state_dir)
         self.driver = _Driver(self.switch, self.journal, self.ipam, self.settings, self.devices)
         self.journal.life = self.driver.life = self.life
-        self.readiness = Readiness(self.switch, self.settings)
-        self.verbs = Verbs(self.settings, self.journal, self.driver, self.ipam, self.readiness)
+        self.source = source(self) if source else Standalone(self.settings)
+        self.readiness = Readiness(self.switch, self.settings, self.source.why_not)
+        self.verbs = Verbs(self.settings, self.journal, self.driver, self.ipam, self.readiness, source=self.source)
         self.recovery = Recovery(self.journal, self.verbs, self.driver, self.switch, self.settings)
 
     def again(self) -> "Node":
@@ -139,7 +143,7 @@ class Node:
         self.life.last = self.life.last or 1
         self.life.moments = max(self.life.moments, self.life.last)
         self.switch.regain_ovsdb()
-        return Node(self.folder, switch=self.switch, ipam=self.ipam, devices=self.devices)
+        return Node(self.folder, switch=self.switch, ipam=self.ipam, devices=self.devices, source=self.make_source)
 
     async def recover(self) -> None:
         """Have recovery run until every attachment is looked at and none waits for vswitchd."""

@@ -129,7 +129,11 @@ def _runtime(settings: Settings, host: Machine) -> list[Check]:
         surroundings.plugin_version(plugins, seen, version()),
         surroundings.daemon(about, settings, version(), why=why),
     ]
-    return found if status is None else [*found, surroundings.attachments(status)]
+    if status is None:
+        return found
+    if status.get("apiserver"):
+        found.append(surroundings.apiserver(status["apiserver"]))
+    return [*found, surroundings.attachments(status)]
 
 
 def plugin_version(executable: str) -> str:

@@ -25,6 +25,7 @@ _COLOURS = {
     "connected": "green",
     "waiting for the application": "yellow",
     "not plugged": "red",
+    "not wired": "red",
     "stale": "red",
     "gone": "red",
 }
@@ -120,9 +121,21 @@ def _headline(document: dict[str, Any]) -> "RenderableType":
     if switch["trouble"]:
         return Text(switch["trouble"], style="red")
     dpdk = ("DPDK initialized", "") if switch["dpdk_initialized"] else ("DPDK not initialized", "red")
-    return Text.assemble(
-        f"Open vSwitch {switch['ovs_version']}, ", dpdk, f", {len(document['attachments'])} attachments"
-    )
+    parts: list[str | tuple[str, str]] = [
+        f"Open vSwitch {switch['ovs_version']}, ",
+        dpdk,
+        f", {len(document['attachments'])} attachments",
+    ]
+    return Text.assemble(*parts, *_apiserver(document))
+
+
+def _apiserver(document: dict[str, Any]) -> list[str | tuple[str, str]]:
+    match document.get("apiserver"):
+        case {"trouble": str(trouble)}:
+            return [", ", (f"PodVifs are not being followed: {trouble}", "red")]
+        case {"podvifs": number, "node": node}:
+            return [f", {number} PodVifs of node {node}"]
+    return []
 
 
 def _table(document: dict[str, Any], left_out: "list[str] | tuple[str, ...]" = ()) -> "Table":

@@ -30,10 +30,15 @@ The rows, in order, on the way to *attached* (the first that matches is taken):
 | OVS listens: no living socket at the pod's name                | AWAIT_SOCKET                                  |
 | owner marks missing                                            | WRITE_MARKS                                   |
 | the pod's files missing or different                           | WRITE_FILES                                   |
+| a Neutron port that the agent has not wired                    | AWAIT_WIRED                                   |
 | otherwise                                                      | None: it is attached                          |
 
 On the way to *absent*: the pod's files, the OVS port (if it is ours), the sockets, the addresses, the journal's entry.
 While OVSDB cannot be asked this fails with Retry; the entry stays *leaving* and is finished when OVSDB is back.
+
+A Neutron port is *wired* when the agent on this node has made it part of its network: ovn-controller says so in external_ids
+(ovn-installed), neutron-openvswitch-agent gives it a VLAN of its own (the Port's tag, 4095 while it has none).  It goes from a
+pod's former sandbox to its next one, so that a sandbox that leaves does not take along what another has marked as its own.
 """
 
 import enum
@@ -41,11 +46,16 @@ import enum
 import msgspec
 
 from podvif import errors, names
+from podvif.core.translate import owner_of
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.model import Attachment, Goal, Listener, Pod, Seen, SeenPort, SocketFile, Vif
 
 OVS_TYPE = {Listener.OVS: "dpdkvhostuser", Listener.APPLICATION: "dpdkvhostuserclient"}
 """OVS names its own side: it is the client where the application listens (os-vif vif_plug_ovs/ovs.py)."""
+
+
+_DEAD_VLAN = 4095
+"""The tag of a port that belongs to no network (neutron_lib.constants, DEAD_VLAN_TAG)."""
 
 
 class Step(enum.Enum):
@@ -61,6 +71,7 @@ class Step(enum.Enum):
     AWAIT_SOCKET = "wait for the socket of vswitchd"
     WRITE_MARKS = "write owner marks"
     WRITE_FILES = "write the pod's files"
+    AWAIT_WIRED = "wait for Neutron's agent to wire the port"
     REMOVE_FILES = "remove the pod's files"
     REMOVE_SOCKETS = "remove sockets"
     RELEASE_ADDRESSES = "release addresses"
@@ -76,6 +87,8 @@ class Link(enum.Enum):
 
     NOT_PLUGGED = "not plugged"
     """There is no OVS port, or OVS refused it, or OVSDB cannot be asked."""
+    UNWIRED = "not wired"
+    """Neutron's agent has not made the port part of its network."""
     WAITING = "waiting for the application"
     """All is there; the application has to listen (server) or to connect (client)."""
     CONNECTED = "connected"
@@ -193,7 +206,7 @@ def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
         return Step.WRITE_MARKS
     if not seen.files_current:
         return Step.WRITE_FILES
-    return None
+    return None if is_wired(vif, port) else Step.AWAIT_WIRED
 
 
 def _stale(want: Want, seen: Seen) -> bool:
@@ -258,6 +271,8 @@ def link(want: Want, seen: Seen) -> Link:
     port = seen.port
     if seen.switch_trouble or port is None or port.ofport in {None, -1} or not is_ours(want, port):
         return Link.NOT_PLUGGED
+    if not is_wired(want.vif, port):
+        return Link.UNWIRED
     if port.link_up:
         return Link.CONNECTED
     if seen.pod_socket in {SocketFile.DEAD, SocketFile.OTHER}:
@@ -267,11 +282,16 @@ def link(want: Want, seen: Seen) -> Link:
 
 def is_ours(want: Want, port: SeenPort) -> bool:
     """Whether the OVS port was made for this attachment: by its port id, or by our marks."""
-    ids = port.external_ids
-    return ids.get("iface-id") == want.vif.port_id or (
-        ids.get(names.MARK_CONTAINER) == want.attachment.container_id
-        and ids.get(names.MARK_IFNAME) == want.attachment.ifname
-    )
+    owner = owner_of(port)
+    if owner == want.attachment:
+        return True
+    taken = want.vif.neutron and want.goal is Goal.LEAVING and owner is not None
+    return port.external_ids.get("iface-id") == want.vif.port_id and not taken
+
+
+def is_wired(vif: Vif, port: SeenPort) -> bool:
+    """Whether packets of the port reach its network, as far as that is somebody else's business."""
+    return not vif.neutron or port.external_ids.get("ovn-installed") == "true" or port.tag not in {None, _DEAD_VLAN}
 
 
 def marks_missing(want: Want, port: SeenPort) -> bool:
@@ -289,7 +309,7 @@ def why_not_port(vif: Vif, port: SeenPort) -> str | None:
         ("bridge", port.bridge, vif.bridge),
         ("iface-id", port.external_ids.get("iface-id"), vif.port_id),
         ("attached-mac", port.external_ids.get("attached-mac"), vif.mac),
-        ("VLAN", port.tag, vif.vlan),
+        ("VLAN", port.tag, port.tag if vif.neutron else vif.vlan),
         ("mtu_request", port.mtu_request, vif.mtu),
     )
     for what, has, wants in compared:
@@ -316,6 +336,8 @@ def why_not_attached(want: Want, seen: Seen) -> str | None:
             return f"the socket {want.vif.socket} is missing or dead, and vswitchd has made no new one"
         case Step.TAKE_SOCKET:
             return f"the socket of {want.vif.name} lies at {want.vif.ovs_socket} and not in the pod's directory"
+        case Step.AWAIT_WIRED:
+            return f"Neutron's agent has not wired OVS port {want.vif.name} of Neutron port {want.vif.port_id}"
         case Step.REMOVE_STALE_SOCKET:
             return f"a dead socket lies at {want.vif.socket}: the application cannot listen there"
         case _:

@@ -8,14 +8,14 @@ a value that cannot work is refused with the key's name, and what was asked for 
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
 from podvif import names
 from podvif.core.cni import Request, why_not_ifname
 from podvif.errors import Refused
-from podvif.model import Addresses, Attachment, Listener, PortKind, SocketDir, SocketPath, Vif
+from podvif.model import Addresses, Attachment, Listener, PortKind, SeenPort, SocketDir, SocketPath, Vif
 from podvif.podvifs import Interface
 
 MTU_MIN = 68
@@ -144,6 +144,67 @@ class Network(msgspec.Struct, frozen=True, rename="camel"):
     args: Annotated[Args, _described("`args.cni.mac` and `args.cni.ips`, as CNI's conventions have them.")] = Args()
 
 
+class ClusterNetwork(msgspec.Struct, frozen=True, rename="camel"):
+    """The keys of a configuration for `source = cluster`; docs/reference/cni-configuration.md is generated from it."""
+
+    subnet_id: Annotated[
+        str,
+        _described(
+            "UUID of the Neutron subnet of an additional interface that Multus delegates. Without it and `networkId` the"
+            " network is the cluster network (or, with `bridge`, a standalone one)."
+        ),
+    ] = ""
+    network_id: Annotated[
+        str, _described("UUID of the Neutron network of such an interface; Neutron chooses the subnet.")
+    ] = ""
+    queues: Annotated[
+        int,
+        _described("Queue pairs; told to the application, which asks Open vSwitch for them.", ge=1, le=QUEUES_MAX),
+    ] = 1
+    mac: (
+        Annotated[
+            str,
+            _described(
+                "MAC that the Neutron port has to have, as `runtimeConfig.mac`, `args.cni.mac` and `CNI_ARGS` MAC: with"
+                " another ADD is refused. It is asked for in the pod's networks annotation.",
+                pattern=_MAC_PATTERN,
+            ),
+        ]
+        | None
+    ) = None
+    daemon_socket: Annotated[
+        str | None,
+        _described("The node daemon's socket, for the plugin; without it /var/run/podvif/cni.sock."),
+    ] = None
+    daemon_timeout: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)] | None,
+        _described(
+            "Seconds that the plugin waits for the daemon; without it 200 for ADD, 2 for STATUS, 60 for the others."
+        ),
+    ] = None
+    runtime_config: Annotated[
+        RuntimeConfig,
+        _described("Filled in by the runtime: `mac` and `ips` have to be what the Neutron port has."),
+    ] = RuntimeConfig()
+    args: Annotated[Args, _described("Likewise `args.cni.mac` and `args.cni.ips`.")] = Args()
+
+
+class Asking(Protocol):
+    """Where a configuration has what somebody asked for at run time."""
+
+    @property
+    def runtime_config(self) -> RuntimeConfig:
+        """By capabilities."""
+
+    @property
+    def args(self) -> Args:
+        """By `args.cni`."""
+
+    @property
+    def mac(self) -> str | None:
+        """By the configuration itself."""
+
+
 def mode_of_port(vif: Vif) -> str:
     """What people are shown as a port's mode: the application's, or for a kernel port what it is."""
     return mode_of(vif.listener) if vif.kind is PortKind.VHOST_USER else vif.kind.value
@@ -178,6 +239,18 @@ def parse_network(config: Mapping[str, Any]) -> Network:
             f"name a bridge that does not begin with {_TRUNK_BRIDGE}",
         )
     return network
+
+
+def parse_cluster_network(config: Mapping[str, Any]) -> ClusterNetwork:
+    """Check the keys of a configuration for `source = cluster`.
+
+    Raises:
+        Refused: as `parse_network` does.
+    """
+    try:
+        return msgspec.convert(config, ClusterNetwork)
+    except msgspec.ValidationError as cause:
+        raise Refused(f"the network configuration is wrong: {cause}", _remedy(str(cause))) from cause
 
 
 def _remedy(complaint: str) -> str:
@@ -250,7 +323,37 @@ def vif_by_name(
     )
 
 
-def requested_mac(request: Request, network: Network) -> str | None:
+def owner_of(port: SeenPort) -> Attachment | None:
+    """Whose an OVS port is by our marks."""
+    container_id = port.external_ids.get(names.MARK_CONTAINER)
+    ifname = port.external_ids.get(names.MARK_IFNAME)
+    return Attachment(container_id, ifname) if container_id and ifname else None
+
+
+def vif_of_port(port: SeenPort, mount_point: SocketDir, ovs_vhu_path: SocketDir) -> Vif | None:
+    """What is known of a port from OVSDB alone, enough to remove it; None when it has not the name that its id makes."""
+    port_id = port.external_ids.get("iface-id", "")
+    mac, bridge = port.external_ids.get("attached-mac", ""), port.bridge or ""
+    if not re.fullmatch(names.VIF_NAME, names.vif_name(port_id)):
+        return None
+    for kind in (PortKind.VETH, PortKind.HYBRID):
+        if (vif := _kernel_vif(kind, port_id, mac=mac, mtu=MTU_MIN, bridge=bridge)).name == port.name:
+            return vif
+    if names.vif_name(port_id) != port.name:
+        return None
+    return Vif(
+        port_id=port_id,
+        name=port.name,
+        mac=mac,
+        mtu=MTU_MIN,
+        bridge=bridge,
+        listener=Listener.APPLICATION,
+        socket=names.socket_path(mount_point, port.name),
+        ovs_socket=names.socket_path(ovs_vhu_path, port.name),
+    )
+
+
+def requested_mac(request: Request, network: Asking) -> str | None:
     """The MAC that somebody asked for, lower case: the reference plugins' order, the nearest to the pod wins.
 
     Raises:
@@ -276,15 +379,15 @@ def why_not_mac(mac: str) -> str | None:
     return None
 
 
-def requested_ips(request: Request, network: Network) -> tuple[str, ...]:
+def requested_ips(request: Request, network: Asking) -> tuple[str, ...]:
     """The addresses that somebody asked for (runtimeConfig.ips, args.cni.ips, CNI_ARGS IP); IPAM reads the same keys."""
     listed = [*network.runtime_config.ips, *network.args.cni.ips]
     from_args = request.args.get("IP", "").split(",")  # the static plugin takes a list there
     return tuple(listed or [address for address in from_args if address])
 
 
-def why_not_addresses(requested: Iterable[str], given: Addresses) -> str | None:
-    """Which of the addresses asked for IPAM did not give, or None when all are there."""
+def why_not_addresses(requested: Iterable[str], given: Addresses, giver: str = "IPAM") -> str | None:
+    """Which of the addresses asked for `giver` did not give, or None when all are there."""
     have = {ipaddress.ip_interface(ip.address).ip for ip in given.ips}
     for text in requested:
         try:
@@ -292,7 +395,7 @@ def why_not_addresses(requested: Iterable[str], given: Addresses) -> str | None:
         except ValueError:
             return f"{text!r} is no IP address"
         if want not in have:
-            return f"{text} was asked for and IPAM did not give it"
+            return f"{text} was asked for and {giver} did not give it"
     return None
 
 
@@ -395,6 +498,7 @@ def neutron_to_osvif_vif_ovs(
         socket=names.socket_path(mount_point, name),
         ovs_socket=names.socket_path(ovs_vhu_path, name),
         queues=queues,
+        neutron=True,
     )
 
 
@@ -417,9 +521,10 @@ def neutron_to_kernel_vif(interface: Interface, kind: PortKind) -> Vif:
             f"{_subject(interface)}: vif_details has datapath_type {details['datapath_type']!r}; podvif serves netdev",
             "put the pod on a node with OVS-DPDK",
         )
-    return _kernel_vif(
+    vif = _kernel_vif(
         kind, interface.port_id, mac=interface.mac.lower(), mtu=interface.mtu, bridge=details["bridge_name"]
     )
+    return msgspec.structs.replace(vif, neutron=True)
 
 
 def _refuse_unusable(interface: Interface) -> None:

@@ -30,6 +30,7 @@ The rows, in order, on the way to *attached* (the first that matches is taken):
 | HYBRID: the host end is not in its Linux bridge                | JOIN_LINUX_BRIDGE                             |
 | one of the ends lacks something, the pod's one checksums       | SET_UP_PAIR                                   |
 | owner marks missing                                            | WRITE_MARKS                                   |
+| a Neutron port that the agent has not wired                    | AWAIT_WIRED                                   |
 | otherwise                                                      | None: it is attached                          |
 
 Recovery leaves an end alone that the pod has taken down: the interface is the pod's, and so are its reasons.
@@ -41,7 +42,7 @@ nothing of the pod's namespace.  While OVSDB cannot be asked all but the pair st
 import ipaddress
 
 from podvif import errors, names
-from podvif.core.attach import Fail, Link, Mend, Step, Want, is_ours, marks_missing
+from podvif.core.attach import Fail, Link, Mend, Step, Want, is_ours, is_wired, marks_missing
 from podvif.errors import Bug, Refused, Retry
 from podvif.model import Addresses, Goal, PortKind, Route, Seen, SeenDevice, SeenPair, SeenPort
 
@@ -131,7 +132,7 @@ def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
         return Step.SET_UP_PAIR
     if marks_missing(want, port):
         return Step.WRITE_MARKS
-    return None
+    return None if is_wired(want.vif, port) else Step.AWAIT_WIRED
 
 
 def _refused_by_ovs(want: Want, port: SeenPort) -> Fail:
@@ -182,6 +183,8 @@ def link(want: Want, seen: Seen) -> Link:
     port = seen.port
     if seen.switch_trouble or port is None or port.ofport in {None, -1} or not is_ours(want, port):
         return Link.NOT_PLUGGED
+    if not is_wired(want.vif, port):
+        return Link.UNWIRED
     return Link.CONNECTED if port.link_up and pair_of(seen).host else Link.NOT_PLUGGED
 
 
@@ -193,7 +196,7 @@ def why_not_port(want: Want, port: SeenPort, pair: SeenPair) -> str | None:
         ("bridge", port.bridge, vif.bridge),
         ("iface-id", port.external_ids.get("iface-id"), vif.port_id),
         ("attached-mac", port.external_ids.get("attached-mac"), vif.mac),
-        ("VLAN", port.tag, vif.vlan),
+        ("VLAN", port.tag, port.tag if vif.neutron else vif.vlan),
     )
     for what, has, wants in compared:
         if has != wants:
@@ -293,6 +296,8 @@ def why_not_attached(want: Want, seen: Seen) -> str | None:
             return f"the pair of network devices of {want.attachment} is not whole"
         case Step.AWAIT_PORT | Step.AWAIT_REMOVAL:
             return f"OVS port {want.vif.name} is being made again, and ovs-vswitchd has not come to it yet"
+        case Step.AWAIT_WIRED:
+            return f"Neutron's agent has not wired OVS port {want.vif.name} of Neutron port {want.vif.port_id}"
         case Step.SET_UP_PAIR:
             return why_not_pair(want, seen)
         case _:

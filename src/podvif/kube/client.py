@@ -9,6 +9,7 @@ which JSON texts may have in them, asks for no bookmarks, and lets a refused con
 import asyncio
 import contextlib
 import enum
+import logging
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Iterator
@@ -128,6 +129,7 @@ class Kube:
 
     def __init__(self, kubeconfig: str = "", *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it would have a line for each request
         try:
             # The library reads the file as it comes: what is no kubeconfig shows as whatever Python then says.
             config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()

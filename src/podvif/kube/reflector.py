@@ -126,6 +126,11 @@ class Reflector(Generic[T]):
             if not waiting:
                 self._waiters.pop(key, None)
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether everything has been listed once."""
+        return self._listed.is_set()
+
     async def listed(self) -> None:
         """Return when everything has been listed once: before that a missing key means nothing."""
         await self._listed.wait()
@@ -222,8 +227,8 @@ class Reflector(Generic[T]):
 
     def _lost(self, error: PodvifError) -> None:
         self._failures += 1
-        if self.out_of_sync_since is None:
-            self.out_of_sync_since = self._heard
+        if self.out_of_sync_since is None or self._failures == 1:  # the first try may fail, and was never in sync
+            self.out_of_sync_since = self.out_of_sync_since or self._heard
             _log.warning("%s are out of sync: %s", self._resource, error)
         self.trouble = str(error)
         self._in_sync.clear()

@@ -21,7 +21,7 @@ from podvif.model import Seen
 STEPS_MAX = 32
 """More steps than any way to a goal has; a walk that is longer goes in circles."""
 
-WAITS = frozenset({Step.AWAIT_PORT, Step.AWAIT_REMOVAL, Step.AWAIT_SOCKET})
+WAITS = frozenset({Step.AWAIT_PORT, Step.AWAIT_REMOVAL, Step.AWAIT_SOCKET, Step.AWAIT_WIRED})
 
 
 class World(Protocol):
@@ -149,5 +149,9 @@ def _too_late(want: Want, step: Step, seconds: float) -> Retry:
         Step.AWAIT_PORT: f"ovs-vswitchd has not taken OVS port {want.vif.name}",
         Step.AWAIT_REMOVAL: f"ovs-vswitchd has not caught up with OVSDB, so OVS port {want.vif.name} could not be made",
         Step.AWAIT_SOCKET: f"ovs-vswitchd has not made the socket {want.vif.ovs_socket}",
+        Step.AWAIT_WIRED: f"Neutron's agent has not wired OVS port {want.vif.name} of Neutron port {want.vif.port_id}",
     }[step]
-    return Retry(f"{what} within {seconds:g} s", "look whether ovs-vswitchd runs, and at its log")
+    remedy = "look whether ovs-vswitchd runs, and at its log"
+    if step is Step.AWAIT_WIRED:
+        remedy = "look whether ovn-controller, or neutron-openvswitch-agent, runs on this node, and at its log"
+    return Retry(f"{what} within {seconds:g} s", remedy)

@@ -86,6 +86,15 @@ class Journal:
         ]
         return sorted(found, key=lambda entry: (entry.created, entry.attachment))
 
+    def led_by(self, attachment: Attachment) -> list[Entry]:
+        """The entries that come and go with that attachment, in the order of their ADD, leaving or not."""
+        found = [
+            entry
+            for entry in self._entries.values()
+            if entry.leader and entry.asked_by == attachment and entry.attachment != attachment
+        ]
+        return sorted(found, key=lambda entry: entry.created)
+
     def put(self, entry: Entry) -> None:
         """Write an entry.
 

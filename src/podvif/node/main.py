@@ -24,12 +24,14 @@ from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.recover import Recovery
 from podvif.node.server import Server
+from podvif.node.sources import Standalone
 from podvif.node.verbs import Verbs
 from podvif.ovs.switch import Switch
 from podvif.settings import Settings, load
 
 if TYPE_CHECKING:
     from podvif.daemon.health import Health
+    from podvif.node.apiserver import ApiServer
     from podvif.node.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
@@ -81,17 +83,22 @@ async def _serve(settings: Settings) -> None:
     switch = Switch(settings.ovsdb_connection)
     journal = Journal(settings.state_dir)
     delegate = Delegate(settings.ipam_timeout)
-    readiness = Readiness(switch, settings)
+    apiserver = _apiserver(settings, switch)
+    source = apiserver.source if apiserver else Standalone(settings)
+    readiness = Readiness(switch, settings, source.why_not)
     metrics = _metrics(settings)
     drivers = Drivers(switch, journal, delegate, settings, veth)
-    verbs = Verbs(settings, journal, metrics.measured(drivers, journal) if metrics else drivers, delegate, readiness)
+    measured = metrics.measured(drivers, journal) if metrics else drivers
+    verbs = Verbs(settings, journal, measured, delegate, readiness, source=source)
     recovery = Recovery(journal, verbs, drivers, switch, settings)
     pages: Health | None = None
     server = Server(
         settings.cni_socket,
         verbs,
         {
-            "status": lambda: report.status(journal, switch, drivers, recovery.links()),
+            "status": lambda: report.status(
+                journal, switch, drivers, recovery.links(), apiserver.status() if apiserver else None
+            ),
             "doctor": lambda: about.about(settings, server.plugin_version, pages.address if pages else ""),
         },
         metrics.verb if metrics else None,
@@ -105,7 +112,12 @@ async def _serve(settings: Settings) -> None:
     await switch.connect()
     if reason := await readiness.why_not():
         _LOG.warning("this node cannot serve an ADD yet: %s", reason)
-    background = [asyncio.ensure_future(switch.keep_connected()), asyncio.ensure_future(recovery.run())]
+    background: list[asyncio.Future[None]] = [
+        asyncio.ensure_future(switch.keep_connected()),
+        asyncio.ensure_future(recovery.run()),
+    ]
+    if apiserver:
+        background += apiserver.tasks(journal, drivers, verbs, recovery)
     _LOG.info("ready: %d attachments in the journal, listening on %s", len(journal.all()), settings.cni_socket)
     systemd.notify("READY=1")
     await life.until(stop, background)
@@ -117,7 +129,18 @@ async def _serve(settings: Settings) -> None:
     await asyncio.gather(*background, return_exceptions=True)
     if pages:
         await pages.stop()
+    if apiserver:
+        await apiserver.close()
     await switch.close()
+
+
+def _apiserver(settings: Settings, switch: Switch) -> "ApiServer | None":
+    """The API server, where the node is to learn from it: else neither its code nor its library is loaded."""
+    if settings.source != "cluster":
+        return None
+    from podvif.node.apiserver import ApiServer  # noqa: PLC0415
+
+    return ApiServer(settings, switch.ports)
 
 
 def _metrics(settings: Settings) -> "Metrics | None":

@@ -5,6 +5,7 @@ preconditions are those of `podvif.node.checks`, which `podvif doctor` shows in 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from podvif.model import SwitchFacts
@@ -31,10 +32,11 @@ class Switch(Protocol):
 class Readiness:
     """The preconditions of this node."""
 
-    def __init__(self, switch: Switch, settings: Settings) -> None:
-        """Take what is looked at."""
+    def __init__(self, switch: Switch, settings: Settings, source: Callable[[], str | None] = lambda: None) -> None:
+        """Take what is looked at; `source` says why the node does not know what a port shall be."""
         self._switch = switch
         self._settings = settings
+        self._source = source
 
     def switch_trouble(self) -> str | None:
         """Why OVSDB cannot be asked, as far as is known without asking."""
@@ -53,4 +55,4 @@ class Readiness:
         if self._switch.trouble():
             await self.connect()
         failed = (check for check in checks.readiness(self._switch, self._settings) if check.state is State.FAILURE)
-        return next((check.reason for check in failed), None)
+        return next((check.reason for check in failed), None) or self._source()

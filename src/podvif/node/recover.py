@@ -116,14 +116,21 @@ class Recovery:
         self._runs = False
         self._links: dict[Attachment, LinkState] = {}
         self._observers: list[Callable[[str, list[Step]], None]] = []
+        self._on_link: list[Callable[[Attachment], None]] = []
+        # Before anybody is served: an ADD of now must not meet the half of one that has failed.  What is led by an interface
+        # that is not attached is the half of an ADD, or of a DEL, as well.
+        leaders = {entry.attachment for entry in journal.all() if entry.goal is Goal.ATTACHED}
         for entry in journal.all():
-            if entry.goal is Goal.ATTACHING:
-                # Before anybody is served: an ADD of now must not meet the half of one that has failed.
+            if entry.goal is Goal.ATTACHING or (entry.goal is Goal.ATTACHED and entry.asked_by not in leaders):
                 journal.mark(msgspec.structs.replace(entry, goal=Goal.LEAVING))
 
     def on_recovery(self, call: Callable[[str, list[Step]], None]) -> None:
         """Have `call` told the cause and the steps of each recovery that had something to do."""
         self._observers.append(call)
+
+    def on_link(self, call: Callable[[Attachment], None]) -> None:
+        """Have `call` told of each attachment whose link has another state than it was last seen in."""
+        self._on_link.append(call)
 
     def links(self) -> dict[Attachment, LinkState]:
         """The links as they were last seen."""
@@ -265,7 +272,7 @@ class Recovery:
                 outcome = await self._verbs.attached(entry, mend=self._mend(attachment))
                 self._recovered(entry, cause, outcome.steps)
                 self._see(entry, outcome.seen)
-                if outcome.waits_for:
+                if outcome.waits_for not in {None, Step.AWAIT_WIRED}:  # the agent's word is an event of OVSDB's
                     self._look_again(attachment, Why.WAITING)
                 elif _unconnected(entry, outcome.seen):
                     self._look_again(attachment, Why.UNCONNECTED)
@@ -346,6 +353,8 @@ class Recovery:
         before = self._links.get(entry.attachment)
         if before is None or before.link is not state:
             self._links[entry.attachment] = LinkState(state, time.time())
+            for tell in self._on_link:
+                tell(entry.attachment)
 
 
 def _say_unforeseen(worker: asyncio.Task[None]) -> None:

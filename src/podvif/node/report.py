@@ -20,7 +20,11 @@ from podvif.node.verbs import want_attached
 
 
 async def status(
-    journal: Journal, switch: Switch, driver: World, links: Mapping[Attachment, LinkState]
+    journal: Journal,
+    switch: Switch,
+    driver: World,
+    links: Mapping[Attachment, LinkState],
+    apiserver: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The switch, and every attachment with its state, ready to be JSON.
 
@@ -29,6 +33,7 @@ async def status(
         switch: the switch's own facts.
         driver: observes each.
         links: since when each link has been in the state it was last seen in.
+        apiserver: what is known of it, where the node learns from it.
     """
     facts = switch.facts()
     return {
@@ -38,6 +43,7 @@ async def status(
             "dpdk_version": facts.dpdk_version,
             "dpdk_initialized": facts.dpdk_initialized,
         },
+        "apiserver": apiserver,
         "attachments": [await _attachment(entry, driver, links) for entry in journal.all()],
     }
 

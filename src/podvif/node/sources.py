@@ -1,10 +1,11 @@
 """Where the node learns what a port shall be.
 
-Law: a source turns a request into a journal entry or refuses it, and touches nothing while it does; what it was told goes
-into the entry, so that nobody has to ask again.
+Law: a source turns a request into journal entries or refuses it, and touches nothing while it does; what it was told goes
+into the entries, so that nobody has to ask again.  `podvif.node.cluster` is the source for pods with Neutron ports.
 """
 
 import time
+from typing import Protocol
 
 import msgspec
 
@@ -13,8 +14,27 @@ from podvif.core import translate
 from podvif.core.cni import Request
 from podvif.errors import Refused
 from podvif.host import netns
-from podvif.model import Entry, Goal, IpamCall, PortKind
+from podvif.model import Attachment, Entry, Goal, IpamCall, PortKind, Vif
 from podvif.settings import Settings
+
+
+class Source(Protocol):
+    """What the verbs need of a source."""
+
+    async def entries(self, request: Request) -> list[Entry]:
+        """What an ADD asks for, on its way to be attached; first the interface that it names."""
+
+    def leaving(self, request: Request) -> Entry:
+        """What a DEL of an attachment that the journal does not know has to remove."""
+
+    def unwanted(self, attachment: Attachment) -> None:
+        """An ADD of the attachment that still waits for an answer need not go on."""
+
+    def why_not(self) -> str | None:
+        """Why no ADD could be served, one sentence; None when one could."""
+
+    def trouble(self) -> str | None:
+        """Why what it says may be old, one sentence; None when it is not."""
 
 
 class Standalone:
@@ -24,8 +44,8 @@ class Standalone:
         """Take the node's directories from the settings."""
         self._settings = settings
 
-    def entry(self, request: Request) -> Entry:
-        """What an ADD asks for, on its way to be attached.
+    async def entries(self, request: Request) -> list[Entry]:
+        """What an ADD asks for, on its way to be attached: one interface.
 
         Raises:
             Refused: the configuration, the namespace or the interface name cannot be served.
@@ -49,24 +69,20 @@ class Standalone:
             )
         attachment = request.expect_attachment()
         inode = netns.inode(request.netns)
-        # A kernel port's own interface is there at a repeat: its table knows it from a foreign one.
-        if vif.kind is PortKind.VHOST_USER and netns.has_interface(request.netns, attachment.ifname):
-            raise Refused(
-                f"the sandbox has a network interface called {attachment.ifname} already",
-                "another plugin made it; give this attachment another name",
-                code=errors.INVALID_ENVIRONMENT,
+        refuse_existing(request.netns, attachment.ifname, vif)
+        return [
+            Entry(
+                attachment=attachment,
+                network=request.network,
+                goal=Goal.ATTACHING,
+                vif=vif,
+                netns=request.netns,
+                netns_inode=inode,
+                pod=request.pod,
+                ipam=ipam,
+                created=time.time(),
             )
-        return Entry(
-            attachment=attachment,
-            network=request.network,
-            goal=Goal.ATTACHING,
-            vif=vif,
-            netns=request.netns,
-            netns_inode=inode,
-            pod=request.pod,
-            ipam=ipam,
-            created=time.time(),
-        )
+        ]
 
     def leaving(self, request: Request) -> Entry:
         """What a DEL of an attachment that the journal does not know has to remove: everything with a name of ours."""
@@ -94,16 +110,30 @@ class Standalone:
             created=time.time(),
         )
 
+    def unwanted(self, attachment: Attachment) -> None:
+        """Nothing waits here."""
 
-def source_of(settings: Settings) -> Standalone:
-    """The source that [node] source names.
+    def why_not(self) -> None:
+        """It needs nobody."""
+
+    def trouble(self) -> None:
+        """It never is old."""
+
+
+def refuse_existing(path: str, ifname: str, vif: Vif) -> None:
+    """Refuse an interface that the sandbox has already.
+
+    A kernel port's own interface is there at a repeat: its table knows it from a foreign one.
 
     Raises:
-        Refused: there is none of that name.
+        Refused: it has; CNI code 4.
     """
-    if settings.source != "standalone":
-        raise Refused(f"[node] source = {settings.source} is not in this version", "set [node] source = standalone")
-    return Standalone(settings)
+    if vif.kind is PortKind.VHOST_USER and netns.has_interface(path, ifname):
+        raise Refused(
+            f"the sandbox has a network interface called {ifname} already",
+            "another plugin made it; give this attachment another name",
+            code=errors.INVALID_ENVIRONMENT,
+        )
 
 
 def _for_ipam(config: dict[str, object]) -> dict[str, object]:

@@ -263,6 +263,20 @@ def daemon(about: Mapping[str, Any] | None, settings: Settings, ours: str, *, wh
     return Check(name, State.OK, f"{f'version {ours}' if ours else 'it'} answers at {settings.cni_socket}{where}")
 
 
+def apiserver(known: Mapping[str, Any]) -> Check:
+    """The daemon follows this node's PodVifs, as `podvif status` has it."""
+    name = "API server"
+    if trouble := known["trouble"]:
+        return Check(
+            name,
+            State.FAILURE,
+            f"the PodVifs of node {known['node']} are not being followed: {trouble}",
+            "no new pod gets a port: look at the API server, at [kubernetes] kubeconfig and at the rights of its user",
+        )
+    shown = f"{known['podvifs']} PodVifs of node {known['node']} are followed at {known['server']}"
+    return Check(name, State.OK, shown)
+
+
 def attachments(status: Mapping[str, Any]) -> Check:
     """What is attached is as it should be, as `podvif status` has it."""
     name = "attachments"

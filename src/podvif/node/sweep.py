@@ -16,7 +16,7 @@ from podvif import names
 from podvif.core import translate
 from podvif.errors import PodvifError
 from podvif.host import files, netns
-from podvif.model import Attachment, Entry, Goal, PortKind, SeenPort, SocketFile
+from podvif.model import Attachment, Entry, Goal, SeenPort, SocketFile
 from podvif.node.journal import Journal
 from podvif.settings import Settings
 
@@ -77,13 +77,11 @@ class Sweep:
     def _without_journal(self) -> list[Entry]:
         found = []
         for port in self._switch.ports().values():
-            attachment = _owner(port)
+            attachment = translate.owner_of(port)
             if attachment is None or self._journal.get(attachment) or port.link_up:
                 continue
-            for kind in PortKind:
-                vif = translate.vif_by_name(attachment, self._settings.mount_point, self._settings.ovs_vhu_path, kind)
-                if vif.name == port.name and port.external_ids.get("iface-id") == vif.port_id:
-                    found.append(Entry(attachment, "", Goal.LEAVING, vif))
+            if vif := translate.vif_of_port(port, self._settings.mount_point, self._settings.ovs_vhu_path):
+                found.append(Entry(attachment, "", Goal.LEAVING, vif))
         return found
 
     def remove_files(self) -> None:
@@ -135,10 +133,3 @@ class Sweep:
         ):
             return False
         return files.look_at_socket(path, [None, self._sockets.switch_netns()]) is SocketFile.DEAD
-
-
-def _owner(port: SeenPort) -> Attachment | None:
-    """Whose an OVS port is by our marks."""
-    container_id = port.external_ids.get(names.MARK_CONTAINER)
-    ifname = port.external_ids.get(names.MARK_IFNAME)
-    return Attachment(container_id, ifname) if container_id and ifname else None

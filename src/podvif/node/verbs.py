@@ -9,6 +9,7 @@ import collections
 import contextlib
 import contextvars
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -18,13 +19,14 @@ from podvif import errors
 from podvif.core import cni, decide
 from podvif.core.attach import Mend, Step, Want
 from podvif.core.cni import Command, Request
+from podvif.daemon.log import CONTEXT
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.ipam.delegate import Delegate
 from podvif.model import Addresses, Attachment, Entry, Goal, IpamCall
 from podvif.node.converge import Locks, Outcome, SupersededError, World, converge
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
-from podvif.node.sources import same_intent, source_of
+from podvif.node.sources import Source, same_intent
 from podvif.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class Verbs:
         driver: World,
         delegate: Delegate,
         readiness: Readiness,
+        *,
+        source: Source,
     ) -> None:
         """Take the parts."""
         self._settings = settings
@@ -53,11 +57,12 @@ class Verbs:
         self._driver = driver
         self._delegate = delegate
         self._readiness = readiness
-        self._source = source_of(settings)
+        self._source = source
         self._locks = Locks()
         self._unwanted: dict[Attachment, set[asyncio.Future[None]]] = {}
         self._busy: collections.Counter[Attachment] = collections.Counter()
         self._on_failure: list[Callable[[Attachment], None]] = []
+        self._on_end: list[Callable[[Attachment], None]] = []
         self._table: dict[Command, Callable[[Request], Awaitable[dict[str, Any] | None]]] = {
             Command.ADD: self._add,
             Command.CHECK: self._check,
@@ -88,6 +93,10 @@ class Verbs:
         """Have `call` told of each attachment whose ADD or DEL has failed: what is left is nobody's care then."""
         self._on_failure.append(call)
 
+    def on_end(self, call: Callable[[Attachment], None]) -> None:
+        """Have `call` told of each attachment whose ADD or DEL has ended."""
+        self._on_end.append(call)
+
     @contextlib.contextmanager
     def _busy_with(self, attachment: Attachment) -> Iterator[None]:
         self._busy[attachment] += 1
@@ -99,13 +108,39 @@ class Verbs:
             self._busy[attachment] -= 1
             if not self._busy[attachment]:
                 del self._busy[attachment]
-            for tell in self._on_failure if failed else ():
+            for tell in (*self._on_failure, *self._on_end) if failed else self._on_end:
                 tell(attachment)
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
 
     async def _add(self, request: Request) -> dict[str, Any]:
-        wanted = self._source.entry(request)
+        deadline = time.monotonic() + self._settings.add_timeout
+        asked = await self._source.entries(request)
+        _name_port(asked[0])
+        entries: list[Entry] = []
+        with contextlib.ExitStack() as followers:
+            for wanted in asked[1:]:
+                followers.enter_context(self._busy_with(wanted.attachment))
+            try:
+                for wanted in asked:
+                    entries.append(await self._begun(wanted))  # noqa: PERF401  what was begun counts when one fails
+                await self._all_attached(entries, deadline)
+                done = [self._current(entry) for entry in entries]
+                # The leader last: when it is attached all of them are.
+                for entry in reversed(done):
+                    if entry.goal is not Goal.ATTACHED:
+                        self._journal.put(msgspec.structs.replace(entry, goal=Goal.ATTACHED))
+            except SupersededError:
+                await asyncio.shield(self._roll_back(entries))
+                raise Retry(f"{asked[0].attachment} was deleted while it was being added") from None
+            except BaseException:
+                # A repeat that fails says so and leaves what stands: an application may be running on it.
+                await asyncio.shield(self._roll_back(entries))
+                raise
+        return cni.render_result(request, done[0].vif, done[0].addresses or Addresses())
+
+    async def _begun(self, wanted: Entry) -> Entry:
+        """The entry that the journal has from now on: the one that it had, if that wants the same."""
         entry = self._journal.get(wanted.attachment)
         if entry and entry.goal is Goal.LEAVING:
             await self.absent(entry)
@@ -115,22 +150,31 @@ class Verbs:
                 f"{wanted.attachment} is attached with other settings", "DEL it before it is added in another way"
             )
         if entry is None:
+            former = self._journal.by_port(wanted.vif.name) if wanted.vif.neutron else None
+            if former and former.attachment != wanted.attachment:
+                _LOG.info("%s leaves: its Neutron port goes to %s", former.attachment, wanted.attachment)
+                await self.absent(former)
             self._journal.put(wanted)
             entry = wanted
-        try:
-            await self.attached(entry, self._settings.add_timeout)
-            done = self._current(entry)
-            if done.goal is not Goal.ATTACHED:
-                done = msgspec.structs.replace(done, goal=Goal.ATTACHED)
-                self._journal.put(done)
-        except SupersededError:
-            raise Retry(f"{wanted.attachment} was deleted while it was being added") from None
-        except BaseException:
-            # A repeat that fails says so and leaves what stands: an application may be running on it.
-            if entry.goal is Goal.ATTACHING:
-                await asyncio.shield(self._roll_back(entry))
-            raise
-        return cni.render_result(request, done.vif, done.addresses or Addresses())
+        return entry
+
+    async def _all_attached(self, entries: list[Entry], deadline: float) -> None:
+        # In tenths: a message has it.  Never nothing, which would mean not to wait at all.
+        seconds = max(0.1, round(deadline - time.monotonic(), 1))
+        if len(entries) == 1:
+            await self.attached(entries[0], seconds)
+            return
+        tasks = [asyncio.ensure_future(self.attached(entry, seconds)) for entry in entries]
+        _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        if pending:
+            # They are told and not cancelled: os-vif would go on in its thread.
+            for entry in entries:
+                if entry.goal is Goal.ATTACHING:
+                    self.leave(entry)
+            await asyncio.wait(pending)
+        failures = [failure for task in tasks if (failure := task.exception())]
+        if failures:
+            raise next((each for each in failures if not isinstance(each, SupersededError)), failures[0])
 
     def _current(self, entry: Entry) -> Entry:
         found = self._journal.get(entry.attachment)
@@ -138,27 +182,41 @@ class Verbs:
             raise SupersededError
         return found
 
-    async def _roll_back(self, begun: Entry) -> None:
-        entry = self._journal.get(begun.attachment)
-        if entry is None or entry.created != begun.created:  # a DEL and a newer ADD have come between
-            return
-        try:
-            await self.absent(entry)
-        except PodvifError as error:
-            _LOG.warning("%s is leaving after a failed ADD: %s", begun.attachment, error.message)
+    async def _roll_back(self, entries: list[Entry]) -> None:
+        """Take back what this ADD has begun, and nobody else has taken into his care since."""
+        for begun in entries:
+            entry = self._journal.get(begun.attachment)
+            if begun.goal is not Goal.ATTACHING or entry is None or entry.created != begun.created:
+                continue
+            try:
+                await self.absent(entry)
+            except PodvifError as error:
+                _LOG.warning("%s is leaving after a failed ADD: %s", begun.attachment, error.message)
 
     async def _del(self, request: Request) -> None:
-        entry = self._journal.get(request.expect_attachment()) or self._source.leaving(request)
+        attachment = request.expect_attachment()
+        self._source.unwanted(attachment)
+        entry = self._journal.get(attachment) or self._source.leaving(request)
+        _name_port(entry)
         if request.path and entry.ipam and not entry.ipam.path:
             entry = msgspec.structs.replace(entry, ipam=msgspec.structs.replace(entry.ipam, path=request.path))
-        try:
-            await self.absent(entry)
-        except Retry as error:
+        leaving = [entry, *self._journal.led_by(attachment)]
+        if len(leaving) > 1:
+            for each in leaving:  # all of them before the first goes: a daemon that dies now goes on with all
+                self.leave(each)
+        failures = []
+        for each in leaving:
+            try:
+                await self.absent(each)
+            except PodvifError as error:
+                failures.append((each, error))
+        for each, failure in failures:
             # The intention is written down, and nothing that the pod could see is left: CNI wants a DEL that succeeds.
             # Only a runtime that could do better by trying again is told of the failure.
-            if not self._readiness.switch_trouble() or self._journal.is_behind(entry.attachment):
-                raise
-            _LOG.warning("%s is leaving, the rest follows: %s", entry.attachment, error.message)
+            written_down = self._readiness.switch_trouble() and not self._journal.is_behind(each.attachment)
+            if not isinstance(failure, Retry) or not written_down:
+                raise failure
+            _LOG.warning("%s is leaving, the rest follows: %s", each.attachment, failure.message)
 
     async def _check(self, request: Request) -> None:
         attachment = request.expect_attachment()
@@ -169,26 +227,33 @@ class Verbs:
                 "ADD has not succeeded, or DEL has removed it",
                 code=errors.UNKNOWN_CONTAINER,
             )
-        want = want_attached(entry)
-        seen = self._driver.observe(want)
-        reason = decide.why_not_attached(want, seen) or cni.why_not_previous(request, entry.vif)
+        reason = self._why_not_attached(entry) or cni.why_not_previous(request, entry.vif)
+        for follower in () if reason else self._journal.led_by(attachment):
+            reason = reason or self._why_not_attached(follower)
         if reason:
             raise Retry(reason, "podvif mends it when it can; else recreate the pod")
         if entry.ipam:
             await self._delegate.check(attachment, entry.ipam, request.config["prevResult"])
+
+    def _why_not_attached(self, entry: Entry) -> str | None:
+        want = want_attached(entry)
+        return decide.why_not_attached(want, self._driver.observe(want))
 
     async def _gc(self, request: Request) -> None:
         valid = cni.parse_valid_attachments(request.config)
         gone = [
             entry
             for entry in self._journal.all()
-            if valid is not None and entry.network == request.network and entry.attachment not in valid
+            if valid is not None and entry.network == request.network and entry.asked_by not in valid
         ]
         failures = [
             f"{entry.attachment}: {failure}"
             for entry, failure in zip(gone, await asyncio.gather(*map(self._collect, gone)), strict=True)
             if failure
         ]
+        for entry in gone:
+            for tell in self._on_end:
+                tell(entry.attachment)
         match request.config.get("ipam"):
             case {"type": str(name)} if name:
                 call = IpamCall(request.config, request.path, request.netns, request.raw_args)
@@ -294,3 +359,9 @@ class Verbs:
 def want_attached(entry: Entry) -> Want:
     """The goal of an entry that is, or is to be, attached."""
     return Want(entry.attachment, Goal.ATTACHED, entry.vif, entry.pod, reserve=entry.ipam is not None)
+
+
+def _name_port(entry: Entry) -> None:
+    """Name the port in the lines of the log: a Neutron port's name does not follow from the request."""
+    if entry.vif.neutron:
+        CONTEXT.set({**CONTEXT.get(), "port": entry.vif.name})

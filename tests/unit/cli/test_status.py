@@ -50,9 +50,9 @@ ITEM: dict[str, Any] = {
 
 
 def shown(
-    answers: Answers, *items: dict[str, Any], switch: dict[str, Any] | None = None, output: str = "table"
+    answers: Answers, *items: dict[str, Any], switch: dict[str, Any] | None = None, output: str = "table", **more: Any
 ) -> Result:
-    document = {"switch": SWITCH | (switch or {}), "attachments": list(items)}
+    document = {"switch": SWITCH | (switch or {}), "attachments": list(items), **more}
     path = answers(frame({"code": 0, "stdout": json.dumps(document)}))
     return CliRunner().invoke(status, ["--socket", str(path), "--output", output], env={"COLUMNS": "200"})
 
@@ -117,6 +117,17 @@ def test_age_of_the_link(answers: Answers, link: str, seconds: float, text: str)
 def test_trouble(answers: Answers, switch: dict[str, Any], items: list[dict[str, Any]], words: str) -> None:
     """What is wrong with the switch or with an attachment is shown in its words."""
     assert words in shown(answers, *items, switch=switch).output
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [(None, "0 attachments, 4 PodVifs of node n1"), ("refused", "PodVifs are not being followed: refused")],
+)
+def test_apiserver(answers: Answers, trouble: str | None, words: str) -> None:
+    """A node that learns from an API server says how many PodVifs it has, or why it does not follow them."""
+    known = {"node": "n1", "server": "https://api", "podvifs": 4, "trouble": trouble}
+
+    assert words in shown(answers, apiserver=known).output
 
 
 def test_no_daemon(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podvif import errors, names
-from podvif.core.attach import OVS_TYPE, Fail, Mend, Step, Want, next_step, why_not_attached, why_not_port
-from podvif.model import Addresses, Goal, Listener, Pod, Seen, SocketFile
+from podvif.core.attach import OVS_TYPE, Fail, Link, Mend, Step, Want, link, next_step, why_not_attached, why_not_port
+from podvif.model import Addresses, Attachment, Goal, Listener, Pod, Seen, SocketFile
 from podvif.node.converge import STEPS_MAX, WAITS
 from tests.fakes.values import ATTACHMENT, BOTH, port_of, vif
 
@@ -282,6 +282,80 @@ def test_why_not_attached(listener: Listener, facts: dict[str, Any], words: str)
     """CHECK's reason names what is not as it should be; there is none when all is."""
     assert words in (why_not_attached(want(listener), seen(listener, **facts)) or "")
     assert why_not_attached(want(listener), seen(listener)) is None
+
+
+# -- Neutron's ports -------------------------------------------------------------------------------------------------
+
+NEUTRON: dict[str, Any] = {"neutron": True, "port_id": "60f9ed24-422f-4910-9aa2-602b1dfaacde", "name": "vhu60f9ed24-42"}
+
+
+def want_neutron(listener: Listener, goal: Goal = Goal.ATTACHED) -> Want:
+    return Want(ATTACHMENT, goal, vif(listener, **NEUTRON), POD)
+
+
+def seen_neutron(listener: Listener, *, marks: dict[str, str] | None = None, **changes: Any) -> Seen:
+    wanted = vif(listener, **NEUTRON)
+    marked = port_of(wanted).external_ids | (names.marks(ATTACHMENT, str(POD)) if marks is None else marks)
+    installed = changes.pop("installed", {})
+    port = port_of(wanted, external_ids=marked | installed, **changes)
+    return msgspec.structs.replace(seen(listener, addresses_held=False), port=port)
+
+
+@pytest.mark.parametrize("listener", BOTH)
+@pytest.mark.parametrize(
+    ("facts", "wired"),
+    [
+        ({"tag": None}, False),
+        ({"tag": 4095}, False),
+        ({"tag": 1}, True),
+        ({"installed": {"ovn-installed": "true"}}, True),
+        ({"installed": {"ovn-installed": "false"}}, False),
+        ({"installed": {"ovn-installed": "true"}, "tag": 4095}, True),
+    ],
+)
+def test_wired(listener: Listener, facts: dict[str, Any], *, wired: bool) -> None:
+    """A Neutron port is awaited until either agent has wired it; whatever tag that gives is no reason to plug it anew."""
+    facts = {"ofport": 3} | facts
+    found = seen_neutron(listener, **facts)
+    assert found.port is not None
+    up = msgspec.structs.replace(found, port=msgspec.structs.replace(found.port, link_up=True))
+
+    assert next_step(want_neutron(listener), found) is (None if wired else Step.AWAIT_WIRED)
+    assert link(want_neutron(listener), up) is (Link.CONNECTED if wired else Link.UNWIRED)
+    reason = why_not_attached(want_neutron(listener), found)
+    assert reason is None if wired else "has not wired OVS port vhu60f9ed24-42" in (reason or "")
+
+
+def test_wired_is_awaited_last() -> None:
+    """The pod's files are there before the agent has wired the port: recovery, which does not wait, goes on mending them."""
+    found = msgspec.structs.replace(seen_neutron(APPLICATION), files_current=False)
+
+    assert next_step(want_neutron(APPLICATION), found) is Step.WRITE_FILES
+
+
+def test_standalone_is_nobody_elses_business() -> None:
+    """A port that is not Neutron's waits for no agent."""
+    assert next_step(want(APPLICATION), seen(APPLICATION, port={"tag": 100})) is None
+
+
+@pytest.mark.parametrize("listener", BOTH)
+@pytest.mark.parametrize(
+    ("marks", "leaves"),
+    [
+        (names.marks(ATTACHMENT, str(POD)), True),
+        ({}, True),
+        (names.marks(Attachment("newer", "net1"), str(POD)), False),
+        (names.marks(Attachment("c0ffee", "net2"), str(POD)), False),
+    ],
+)
+def test_port_that_went_on(listener: Listener, marks: dict[str, str], *, leaves: bool) -> None:
+    """A sandbox that leaves does not take along the Neutron port that another sandbox of the pod has marked as its own."""
+    facts = msgspec.structs.replace(seen_neutron(listener, marks=marks), files_present=False)
+
+    found = next_step(want_neutron(listener, Goal.LEAVING), facts)
+
+    assert found is (Step.UNPLUG if leaves else Step.FORGET)
+    assert next_step(want_neutron(listener), facts) is (Step.AWAIT_WIRED if marks and leaves else Step.WRITE_MARKS)
 
 
 # -- every walk ends -------------------------------------------------------------------------------------------------

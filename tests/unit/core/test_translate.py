@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from podvif import errors, names
@@ -9,7 +10,7 @@ from podvif.core import translate
 from podvif.errors import Refused
 from podvif.model import Address, Addresses, Listener, PortKind, SocketDir, SocketPath, Vif
 from podvif.podvifs import Interface, InterfaceState
-from tests.fakes.values import ATTACHMENT, BOTH, config, kernel_vif, request, vif
+from tests.fakes.values import ATTACHMENT, BOTH, config, kernel_vif, port_of, request, vif
 
 PODS, OVS = SocketDir("/pods"), SocketDir("/ovs")
 
@@ -251,7 +252,7 @@ def of_neutron(listener: Listener, **changes: Any) -> Vif:
     name = "vhu60f9ed24-42"
     facts: dict[str, Any] = {"mac": "fa:16:3e:81:5e:52", "mtu": 1500, "bridge": "br-int"}
     where: dict[str, Any] = {"socket": SocketPath(f"/pods/{name}"), "ovs_socket": SocketPath(f"/ovs/{name}")}
-    return Vif(port_id=PORT, name=name, listener=listener, **where, **facts | changes)
+    return Vif(port_id=PORT, name=name, listener=listener, neutron=True, **where, **facts | changes)
 
 
 @pytest.mark.parametrize(
@@ -392,3 +393,34 @@ def test_kernel_port_that_cannot_be(facts: dict[str, Any], words: str) -> None:
         translate.neutron_to_kernel_vif(interface("ovs", **facts), PortKind.VETH)
 
     assert words in caught.value.message
+
+
+# -- what OVSDB says ---------------------------------------------------------------------------------------------------
+
+
+def test_port_of_a_row() -> None:
+    """What is found in OVSDB alone, by our marks, is removed by the names and the id of its row."""
+    row = port_of(of_neutron(Listener.OVS))
+    marked = msgspec.structs.replace(row, external_ids=row.external_ids | names.marks(ATTACHMENT, "ns/p"))
+
+    found = translate.vif_of_port(marked, PODS, OVS)
+
+    assert found is not None
+    for field in ("port_id", "name", "mac", "bridge", "socket", "ovs_socket"):
+        assert getattr(found, field) == getattr(of_neutron(Listener.OVS), field)
+    assert (translate.owner_of(marked), translate.owner_of(row)) == (ATTACHMENT, None)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tap60f9ed24-42", PortKind.VETH), ("qvo60f9ed24-42", PortKind.HYBRID)])
+def test_kernel_port_of_a_row(name: str, kind: PortKind) -> None:
+    """A row's name says what kind of port it is."""
+    found = translate.vif_of_port(port_of(of_neutron(Listener.OVS), name=name), PODS, OVS)
+
+    assert found is not None
+    assert (found.kind, found.name, found.port_id, found.socket) == (kind, name, PORT, "")
+
+
+@pytest.mark.parametrize("changes", [{"external_ids": {}}, {"name": "tap11111111-42"}, {"name": "vhu11111111-42"}])
+def test_row_of_another_kind(changes: dict[str, Any]) -> None:
+    """A row whose name does not follow from its id is none that podvif has made."""
+    assert translate.vif_of_port(port_of(of_neutron(Listener.OVS), **changes), PODS, OVS) is None

@@ -232,6 +232,27 @@ def test_recovery(facts: dict[str, Any], mend: Mend, decides: Step | str | None)
         decided(found, decides)
 
 
+@pytest.mark.parametrize("kind", [VETH, HYBRID])
+@pytest.mark.parametrize(
+    ("changes", "wired"),
+    [
+        ({"tag": None}, False),
+        ({"tag": 4095}, False),
+        ({"tag": 7}, True),
+        ({"tag": None, "external_ids": ids(**{"ovn-installed": "true"})}, True),
+    ],
+)
+def test_wired(kind: PortKind, changes: dict[str, Any], *, wired: bool) -> None:
+    """A Neutron port is awaited until its agent has wired it, whatever VLAN that gives it."""
+    found = seen(kind, port=changes)
+    wanted = Want(ATTACHMENT, Goal.ATTACHED, kernel_vif(kind, neutron=True), POD, reserve=True)
+
+    assert veth.next_step(wanted, found) is (None if wired else Step.AWAIT_WIRED)
+    assert veth.link(wanted, found) is (Link.CONNECTED if wired else Link.UNWIRED)
+    reason = veth.why_not_attached(wanted, found)
+    assert reason is None if wired else "has not wired OVS port" in (reason or "")
+
+
 def test_families() -> None:
     """OVSDB out of reach is worth a repeat, everything else that fails is for somebody to change."""
     found = [veth.next_step(want(VETH), seen(VETH, **row.facts)) for row in ATTACHING if VETH in row.kinds]

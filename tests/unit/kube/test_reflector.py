@@ -17,8 +17,8 @@ def test_backoff() -> None:
     assert backoff.delay(3, 0) == 2
 
 
-async def test_refused_is_retried() -> None:
-    """A refusal is tried again too: whoever gives the right need not restart podvif."""
+async def test_refused_is_retried(caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal is tried again too: whoever gives the right need not restart podvif.  The log has it once, also at the start."""
     kube = FakeKube()
     allowed, tried = asyncio.Event(), asyncio.Event()
 
@@ -36,6 +36,9 @@ async def test_refused_is_retried() -> None:
         allowed.set()
         await reflector.in_sync()
     running.cancel()
+    assert [record.message for record in caplog.records if "out of sync" in record.message] == [
+        "podvifs.podvif.io are out of sync: forbidden"
+    ]
 
 
 async def test_out_of_sync_since() -> None:

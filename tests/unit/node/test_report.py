@@ -29,6 +29,7 @@ async def test_switch(node: Node) -> None:
             "dpdk_version": "DPDK 22.11.11",
             "dpdk_initialized": True,
         },
+        "apiserver": None,
         "attachments": [],
     }
     node.switch.lose_ovsdb()

@@ -9,8 +9,8 @@ import pytest
 
 from podvif import errors
 from podvif.errors import Refused
-from podvif.model import Address, Addresses, Goal, IpamCall, Listener, Pod
-from podvif.node.sources import Standalone, same_intent, source_of
+from podvif.model import Address, Addresses, Entry, Goal, IpamCall, Listener, Pod
+from podvif.node.sources import Source, Standalone, same_intent
 from podvif.settings import load
 from tests.fakes.values import ATTACHMENT, config, request, vif
 
@@ -24,28 +24,34 @@ def source() -> Standalone:
     return Standalone(load([]))
 
 
-def test_entry(source: Standalone) -> None:
+async def entry(source: Standalone, verb: str, network: dict[str, Any], **variables: Any) -> Entry:
+    """The one entry of an ADD."""
+    (found,) = await source.entries(request(verb, network, **variables))
+    return found
+
+
+async def test_entry(source: Standalone) -> None:
     """What an ADD asks for is one entry that needs nothing else to be served, also by a later daemon."""
     network = config(vhostuserMode="client", ipam=IPAM, prevResult={"ips": []}, args={"cni": {"ips": ["10.0.0.5"]}})
     args = "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p;K8S_POD_UID=u"
 
-    found = source.entry(request("ADD", network, CNI_ARGS=args))
+    found = await entry(source, "ADD", network, CNI_ARGS=args)
 
     kept = {key: value for key, value in network.items() if key != "prevResult"}
     path = ("/opt/cni/bin", "/usr/lib/cni")
     assert (found.attachment, found.network, found.goal) == (ATTACHMENT, "dpdk-net", Goal.ATTACHING)
     assert found.vif == vif(Listener.OVS, pods="/var/run/vhostuser", ovs="/var/run/openvswitch")
-    assert (found.netns, found.netns_inode) == (OWN, Path(OWN).stat().st_ino)
+    assert (found.netns, found.netns_inode) == (OWN, Path(OWN).stat().st_ino)  # noqa: ASYNC240
     assert found.pod == Pod("ns", "p", "u")
     assert found.ipam == IpamCall(kept, path, OWN, args, ("10.0.0.5",))
     assert found.addresses is None
     assert abs(found.created - time.time()) < 60
 
 
-def test_no_ipam(source: Standalone) -> None:
+async def test_no_ipam(source: Standalone) -> None:
     """A network without IPAM has no call to make."""
-    assert source.entry(request("ADD", config())).ipam is None
-    assert source.entry(request("ADD", config(ipam={}))).ipam is None
+    assert (await entry(source, "ADD", config())).ipam is None
+    assert (await entry(source, "ADD", config(ipam={}))).ipam is None
 
 
 @pytest.mark.parametrize(
@@ -64,10 +70,12 @@ def test_no_ipam(source: Standalone) -> None:
         (config(), {"CNI_IFNAME": "lo"}, errors.INVALID_ENVIRONMENT, "has a network interface called lo already"),
     ],
 )
-def test_refused(source: Standalone, network: dict[str, Any], variables: dict[str, Any], code: int, words: str) -> None:
+async def test_refused(
+    source: Standalone, network: dict[str, Any], variables: dict[str, Any], code: int, words: str
+) -> None:
     """What cannot be served is refused with the key, the namespace or the interface, and CNI's code."""
     with pytest.raises(Refused) as caught:
-        source.entry(request("ADD", network, **variables))
+        await source.entries(request("ADD", network, **variables))
 
     assert (caught.value.code, words in caught.value.message) == (code, True), caught.value.message
 
@@ -92,21 +100,22 @@ def test_leaving_whatever_the_configuration(source: Standalone, network: dict[st
         assert source.leaving(request("DEL", network, CNI_NETNS=netns)).ipam is None
 
 
-def test_same_intent(source: Standalone) -> None:
+async def test_same_intent(source: Standalone) -> None:
     """Two ADDs ask for the same whatever has come of them; another MTU, address or namespace is something else."""
-    one = source.entry(request("ADD", config(ipam=IPAM)))
+    one = await entry(source, "ADD", config(ipam=IPAM))
     later = msgspec.structs.replace(
         one, goal=Goal.ATTACHED, created=one.created + 9, addresses=Addresses((Address("10.0.0.1/8"),))
     )
 
     assert same_intent(one, later)
     for network, args in ((config(ipam=IPAM, mtu=9000), ""), (config(), ""), (config(ipam=IPAM), "IP=10.0.0.5")):
-        assert not same_intent(later, source.entry(request("ADD", network, CNI_ARGS=args)))
+        assert not same_intent(later, await entry(source, "ADD", network, CNI_ARGS=args))
     assert not same_intent(later, msgspec.structs.replace(one, netns_inode=7))
 
 
-def test_source() -> None:
-    """The node starts with the source that it was told, and not at all with one that it does not have."""
-    assert isinstance(source_of(load([])), Standalone)
-    with pytest.raises(Refused, match="source = cluster is not in this version"):
-        source_of(msgspec.structs.replace(load([]), source="cluster"))
+async def test_nobody_is_asked(source: Standalone) -> None:
+    """It depends on nobody: it can serve from the start, and what it says never is old."""
+    anybody: Source = source
+    anybody.unwanted(ATTACHMENT)
+
+    assert (anybody.why_not(), anybody.trouble()) == (None, None)

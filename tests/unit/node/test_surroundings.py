@@ -233,3 +233,15 @@ def test_read_journal(conf: Settings, tmp_path: Path) -> None:
 
     assert surroundings.read_journal(conf.state_dir) == [mine]
     assert len(list(folder.iterdir())) == 4
+
+
+def test_apiserver() -> None:
+    """That nobody follows the node's PodVifs is a failure with its reason; else it is told how many there are and where."""
+    known: dict[str, Any] = {"node": "n1", "server": "https://api", "podvifs": 3, "trouble": None}
+
+    told(surroundings.apiserver(known), State.OK, "3 PodVifs of node n1 are followed at https://api")
+    told(
+        surroundings.apiserver(known | {"trouble": "refused"}),
+        State.FAILURE,
+        "of node n1 are not being followed: refused",
+    )
