@@ -60,7 +60,8 @@ class _Standing:
         decided: what the last decision stood on.
         failures: in a row, of one family.
         family: theirs.
-        due: a back-off is over, or a round has found something to do.
+        due: a round has found something to do.
+        over: a back-off is over.
         waits_for_neutron: the last look failed because Neutron was away.
         timer: of the back-off.
         said: the last event.
@@ -71,6 +72,7 @@ class _Standing:
     failures: int = 0
     family: str = ""
     due: bool = False
+    over: bool = False
     waits_for_neutron: bool = False
     timer: asyncio.TimerHandle | None = None
     said: Said | None = None
@@ -156,15 +158,16 @@ class Converge:
         facts = self._cluster.facts(key)
         standing = self._standings.setdefault(key, _Standing())
         changed = signature(facts) != standing.decided
-        if not changed and not standing.due:
+        over, due = standing.over, standing.due and standing.timer is None  # a round shortens no back-off
+        standing.over = standing.due = False
+        if not (changed or over or due):
             return
         if facts.pod is None and facts.podvif is None:
             _cancel(standing)
             del self._standings[key]
             return
         _cancel(standing)
-        again = standing.due and not changed and standing.failures > 0
-        standing.due = False
+        again = over and not changed
         if changed:
             standing.failures = 0
         token = CONTEXT.set({"pod": str(key)})
@@ -248,7 +251,7 @@ class Converge:
     def _due(self, key: Key) -> None:
         standing = self._standings[key]
         standing.timer = None
-        standing.due = True
+        standing.over = True
         self._wake(key)
 
 

@@ -188,6 +188,23 @@ async def test_said_once() -> None:
     assert world.events == ["BindingFailed"]
 
 
+async def test_round_while_it_fails() -> None:
+    """A round that finds a pod wanting while its look is under way, and fails, does not have it looked at again at once."""
+    world = World()
+    world.ports = FAILED
+
+    async def round_passes() -> None:
+        world.converge.look_anew(P)
+
+    world.on_act = round_passes
+    await world.look()
+    assert world.woken.pop() == P
+    await world.look()
+    assert world.done == ["WriteStatus"]
+    await world.later(2)
+    assert world.done == ["WriteStatus", "RebindPort"]
+
+
 async def test_round_leaves_the_waiting() -> None:
     """A round does not shorten the wait of a pod that waits, and has any other looked at although nothing has changed."""
     world = World()
@@ -278,11 +295,11 @@ async def test_neutron_is_back() -> None:
         world.converge._standings[other].timer = loop.call_later(60, world.converge._due, other)
     world.trouble = None
     world.ports = FAILED
-    standing.due = True
+    standing.over = True
     await world.look()
     assert world.woken == others
     for other in others:
-        assert world.converge._standings[other].due
+        assert world.converge._standings[other].over
 
 
 async def test_stop() -> None:
