@@ -334,6 +334,8 @@ def vif_of_port(port: SeenPort, mount_point: SocketDir, ovs_vhu_path: SocketDir)
     """What is known of a port from OVSDB alone, enough to remove it; None when it has not the name that its id makes."""
     port_id = port.external_ids.get("iface-id", "")
     mac, bridge = port.external_ids.get("attached-mac", ""), port.bridge or ""
+    if why_not_mac(mac):
+        mac = "00:00:00:00:00:00"  # os-vif wants one of that form, and to remove a port nobody needs its own
     if not re.fullmatch(names.VIF_NAME, names.vif_name(port_id)):
         return None
     for kind in (PortKind.VETH, PortKind.HYBRID):

@@ -411,6 +411,18 @@ def test_port_of_a_row() -> None:
     assert (translate.owner_of(marked), translate.owner_of(row)) == (ATTACHMENT, None)
 
 
+@pytest.mark.parametrize("mac", [{}, {"attached-mac": "no mac"}])
+def test_port_without_a_mac(mac: dict[str, str]) -> None:
+    """A port that says no MAC is removed like any other: os-vif gets one of the form that it wants."""
+    port = port_of(of_neutron(Listener.OVS))
+    ids = {key: value for key, value in port.external_ids.items() if key != "attached-mac"}
+
+    found = translate.vif_of_port(msgspec.structs.replace(port, external_ids=ids | mac), PODS, OVS)
+
+    assert found
+    assert translate.why_not_mac(found.mac) == "is no unicast address"
+
+
 @pytest.mark.parametrize(("name", "kind"), [("tap60f9ed24-42", PortKind.VETH), ("qvo60f9ed24-42", PortKind.HYBRID)])
 def test_kernel_port_of_a_row(name: str, kind: PortKind) -> None:
     """A row's name says what kind of port it is."""
