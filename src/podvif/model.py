@@ -76,6 +76,7 @@ class Vif(msgspec.Struct, frozen=True):
         vlan: access VLAN (Port tag), or None for untagged; of a Neutron port it says nothing.
         neutron: it is a Neutron port: the agent on this node wires it, and its VLAN is the agent's business.
         kind: what the port is; a journal of an older podvif knows vhost-user ports only.
+        isolated: until neutron-openvswitch-agent has wired it, it must see no frame: without a tag it would see every VLAN's.
     """
 
     port_id: str
@@ -90,6 +91,7 @@ class Vif(msgspec.Struct, frozen=True):
     vlan: int | None = None
     neutron: bool = False
     kind: PortKind = PortKind.VHOST_USER
+    isolated: bool = False
 
 
 class Address(msgspec.Struct, frozen=True, omit_defaults=True):

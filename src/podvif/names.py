@@ -9,6 +9,9 @@ import uuid
 
 from podvif.model import Attachment, SocketDir, SocketPath
 
+DEAD_VLAN = 4095
+"""The tag of a port that belongs to no network (neutron_lib.constants, DEAD_VLAN_TAG)."""
+
 SUN_PATH_MAX = 107
 """Longest path of a Unix socket in bytes: sun_path has 108 with the closing zero (unix(7)); DPDK cuts longer ones silently."""
 

@@ -4,10 +4,11 @@ import asyncio
 import secrets
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from podvif import names
-from podvif.core.attach import OVS_TYPE, why_not_port
+from podvif.core.attach import OVS_TYPE, is_wired, why_not_port
 from podvif.errors import Retry
 from podvif.model import Attachment, Listener, SocketFile
 from tests.contract.worlds import SECONDS, World, adapter
@@ -63,6 +64,19 @@ async def test_plug(world: World, listener: Listener, vlan: int | None, mtu: int
     assert (taken.tag, taken.mtu_request) == (vlan, mtu)
     assert world.switch.ports()[vif.name] == taken
     assert not taken.link_up
+
+
+async def test_plug_isolated(world: World) -> None:
+    """A port that the agent has yet to give a VLAN has the dead one from the first, so that it sees no frame."""
+    vif = msgspec.structs.replace(world.vif(OVS), neutron=True, isolated=True)
+    await world.switch.plug(vif, MARKS)
+
+    port = world.switch.port(vif.name)
+
+    assert port is not None
+    assert port.tag == names.DEAD_VLAN
+    assert not is_wired(vif, port)
+    assert why_not_port(vif, await world.taken(vif)) is None
 
 
 @pytest.mark.parametrize("listener", BOTH)

@@ -136,5 +136,5 @@ class Agent:
         """Give a port its tag."""
         port = self._switch.port(name)
         neutrons = port is not None and port.external_ids.get("iface-id", "").startswith(_PORTS)
-        if port is not None and neutrons and port.ofport and port.tag is None:
+        if port is not None and neutrons and port.ofport and port.tag in {None, names.DEAD_VLAN}:
             self._switch.add_port(msgspec.structs.replace(port, tag=tag))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from podvif import names
 from podvif.core.attach import OVS_TYPE
 from podvif.errors import Retry
 from podvif.model import SeenPort, SwitchFacts, Vif
@@ -111,7 +112,12 @@ class FakeSwitch:
             assert former.external_ids.get("iface-id") == vif.port_id, f"os-vif would take over the row of {vif.name}"
             assert former.bridge == vif.bridge, f"{vif.name} would be in two bridges"
         self.bridges[vif.bridge] = "netdev"
-        made = port_of(vif, ofport=former.ofport if former else None, link_up=bool(former and former.link_up))
+        made = port_of(
+            vif,
+            tag=names.DEAD_VLAN if vif.isolated else vif.vlan,
+            ofport=former.ofport if former else None,
+            link_up=bool(former and former.link_up),
+        )
         self._ports[vif.name] = msgspec.structs.replace(made, external_ids=made.external_ids | dict(marks))
         self._commit(vif.name)
 

@@ -317,9 +317,11 @@ async def test_process_with_everything_away(stage: Stage, tmp_path: Path) -> Non
 RBAC = Path(__file__).parents[2] / "deploy" / "rbac" / "controller.yaml"
 
 
-async def test_rights(stage: Stage, neutron: NeutronServer, tmp_path: Path) -> None:
-    """The rights of deploy/rbac are enough for a pod's whole way, with the Lease and with what is said on the way."""
+@pytest.fixture
+async def rights(stage: Stage) -> AsyncIterator[None]:
+    """The rights of deploy/rbac, given to the user who has none otherwise, and taken away from him again."""
     kinds = {"ClusterRole": False, "ClusterRoleBinding": False, "Role": True, "RoleBinding": True}
+    made = []
     for text in RBAC.read_text().split("\n---\n"):
         document = msgspec.yaml.decode(text, type=Document)
         if document["kind"] not in kinds:
@@ -331,7 +333,16 @@ async def test_rights(stage: Stage, neutron: NeutronServer, tmp_path: Path) -> N
             document["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "nobody"}]
         namespace = stage.world.namespace if resource.namespaced else ""
         document["metadata"] = {"name": document["metadata"]["name"]} | ({"namespace": namespace} if namespace else {})
-        await stage.kube.apply(resource, Key(namespace, document["metadata"]["name"]), document, MANAGER)
+        key = Key(namespace, document["metadata"]["name"])
+        await stage.kube.apply(resource, key, document, MANAGER)
+        made.append((resource, key))
+    yield
+    for resource, key in made:
+        await stage.kube.delete(resource, key)
+
+
+async def test_rights(stage: Stage, neutron: NeutronServer, rights: None, tmp_path: Path) -> None:
+    """The rights of deploy/rbac are enough for a pod's whole way, with the Lease and with what is said on the way."""
     api = stage.world.api
     config = api.write_kubeconfig(tmp_path / "nobody.kubeconfig", token=api.nobody)
     more = {

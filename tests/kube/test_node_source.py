@@ -181,7 +181,7 @@ class Cluster:
             if ovn:
                 self.node.ovs.vsctl("set", "Interface", name, "external_ids:ovn-installed=true")
             else:
-                self.node.ovs.vsctl("set", "Port", name, "tag=5")
+                self.node.ovs.vsctl("set", "Port", name, "tag=5", "--", "clear", "Port", name, "vlan_mode", "trunks")
 
     def add(self, box: Sandbox, pod: str, uid: str, *numbers: int, ovn: bool = False) -> dict[str, Any]:
         """An ADD that the agent wires, and that has to succeed."""

@@ -9,17 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from podvif import names
-from podvif.core.translate import mode_of
+from podvif.core.translate import neutron_to_osvif_vif_ovs
 from podvif.lab.neutron import PrivateNeutron
 from podvif.lab.neutron_files import BRIDGE
-from podvif.model import Listener, NeutronPort, PortRequest, SocketDir, Vif
+from podvif.model import NeutronPort, PortRequest, SocketDir, Vif
 from podvif.neutron import access
 from podvif.neutron.client import Neutron
+from podvif.podvifs import Interface, InterfaceState
 from tests.contract.worlds import adapter
 from tests.neutron.worlds import OWNER, TAG
-
-LISTENERS = {mode_of(listener): listener for listener in Listener}
 
 
 @asynccontextmanager
@@ -34,17 +32,16 @@ async def client_of(lab: PrivateNeutron, folder: Path, user: str = "service") ->
 
 def vif_of(port: NeutronPort, mtu: int, lab: PrivateNeutron, pods: Path) -> Vif:
     """The port as the node plugs it."""
-    name = names.vif_name(port.id)
-    return Vif(
+    facts = Interface(
+        name="eth0",
+        state=InterfaceState.BOUND,
         port_id=port.id,
-        name=name,
         mac=port.mac,
         mtu=mtu,
-        bridge=port.vif_details["bridge_name"],
-        listener=LISTENERS[port.vif_details["vhostuser_mode"]],
-        socket=names.socket_path(SocketDir(str(pods)), name),
-        ovs_socket=names.socket_path(SocketDir(str(lab.ovs.rundir)), name),
+        vif_type=port.vif_type,
+        vif_details=port.vif_details,
     )
+    return neutron_to_osvif_vif_ovs(facts, SocketDir(str(pods)), SocketDir(str(lab.ovs.rundir)))
 
 
 async def plugged_goes_active(lab: PrivateNeutron, folder: Path) -> None:

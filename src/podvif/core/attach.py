@@ -54,10 +54,6 @@ OVS_TYPE = {Listener.OVS: "dpdkvhostuser", Listener.APPLICATION: "dpdkvhostuserc
 """OVS names its own side: it is the client where the application listens (os-vif vif_plug_ovs/ovs.py)."""
 
 
-_DEAD_VLAN = 4095
-"""The tag of a port that belongs to no network (neutron_lib.constants, DEAD_VLAN_TAG)."""
-
-
 class Step(enum.Enum):
     """One idempotent act, or one wait, at the rim."""
 
@@ -291,7 +287,9 @@ def is_ours(want: Want, port: SeenPort) -> bool:
 
 def is_wired(vif: Vif, port: SeenPort) -> bool:
     """Whether packets of the port reach its network, as far as that is somebody else's business."""
-    return not vif.neutron or port.external_ids.get("ovn-installed") == "true" or port.tag not in {None, _DEAD_VLAN}
+    return (
+        not vif.neutron or port.external_ids.get("ovn-installed") == "true" or port.tag not in {None, names.DEAD_VLAN}
+    )
 
 
 def marks_missing(want: Want, port: SeenPort) -> bool:

@@ -501,6 +501,7 @@ def neutron_to_osvif_vif_ovs(
         ovs_socket=names.socket_path(ovs_vhu_path, name),
         queues=queues,
         neutron=True,
+        isolated=_is_wired_by_the_agent(details),
     )
 
 
@@ -526,7 +527,15 @@ def neutron_to_kernel_vif(interface: Interface, kind: PortKind) -> Vif:
     vif = _kernel_vif(
         kind, interface.port_id, mac=interface.mac.lower(), mtu=interface.mtu, bridge=details["bridge_name"]
     )
-    return msgspec.structs.replace(vif, neutron=True)
+    return msgspec.structs.replace(vif, neutron=True, isolated=_is_wired_by_the_agent(details))
+
+
+def _is_wired_by_the_agent(details: Mapping[str, Any]) -> bool:
+    """Whether neutron-openvswitch-agent gives the port its VLAN; ovn-controller would leave one that is given to it."""
+    drivers = details.get("bound_drivers")  # Neutron 2023.1 and later
+    if isinstance(drivers, Mapping) and drivers:
+        return "openvswitch" in drivers.values()
+    return "ovs_hybrid_plug" in details  # mech_openvswitch.py says it of every port, the driver of OVN of none
 
 
 def _refuse_unusable(interface: Interface) -> None:

@@ -214,6 +214,9 @@ class Switch:
             commands = [ovsdb.db_set("Interface", vif.name, ("external_ids", dict(marks)))]
             if vif.vlan is not None:
                 commands.append(ovsdb.db_set("Port", vif.name, ("tag", vif.vlan)))
+            if vif.isolated:  # as os-vif's isolate_vif, which is one for all ports, OVN's too
+                dead = (("tag", names.DEAD_VLAN), ("vlan_mode", "trunk"), ("trunks", [names.DEAD_VLAN]))
+                commands.append(ovsdb.db_set("Port", vif.name, *dead))
             return commands
 
         await self._in_thread(_plug, api, _os_vif_object(vif, vif.bridge), vif, extras)

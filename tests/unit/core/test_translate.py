@@ -232,6 +232,7 @@ ML2_OVS = {
     "vhostuser_socket": "/run/vhu/vhu60f9ed24-42", "datapath_type": "netdev", "bridge_name": "br-int",
     "bound_drivers": {"0": "openvswitch"},
 }  # fmt: skip
+ZED = {key: value for key, value in ML2_OVS.items() if key != "bound_drivers"}
 ML2_OVS_CLIENT = ML2_OVS | {"vhostuser_mode": "client"}
 ML2_OVN = {
     "port_filter": False, "vhostuser_mode": "server", "vhostuser_ovs_plug": True, "connectivity": "l2",
@@ -252,7 +253,7 @@ def of_neutron(listener: Listener, **changes: Any) -> Vif:
     name = "vhu60f9ed24-42"
     facts: dict[str, Any] = {"mac": "fa:16:3e:81:5e:52", "mtu": 1500, "bridge": "br-int"}
     where: dict[str, Any] = {"socket": SocketPath(f"/pods/{name}"), "ovs_socket": SocketPath(f"/ovs/{name}")}
-    return Vif(port_id=PORT, name=name, listener=listener, neutron=True, **where, **facts | changes)
+    return Vif(port_id=PORT, name=name, listener=listener, neutron=True, **{"isolated": True} | where | facts | changes)
 
 
 @pytest.mark.parametrize(
@@ -260,18 +261,19 @@ def of_neutron(listener: Listener, **changes: Any) -> Vif:
     [
         (ML2_OVS, {}, of_neutron(Listener.APPLICATION)),
         (ML2_OVS_CLIENT, {}, of_neutron(Listener.OVS)),
-        (ML2_OVN, {"mtu": 1442}, of_neutron(Listener.APPLICATION, mtu=1442)),
-        (ML2_OVN, {"mtu": 9000}, of_neutron(Listener.APPLICATION, mtu=9000)),
+        (ZED, {}, of_neutron(Listener.APPLICATION)),
+        (ML2_OVN, {"mtu": 1442}, of_neutron(Listener.APPLICATION, mtu=1442, isolated=False)),
+        (ML2_OVN, {"mtu": 9000}, of_neutron(Listener.APPLICATION, mtu=9000, isolated=False)),
         (ML2_OVS | {"bridge_name": "br-dpdk"}, {}, of_neutron(Listener.APPLICATION, bridge="br-dpdk")),
         (ML2_OVS, {"mac": "FA:16:3E:81:5E:52"}, of_neutron(Listener.APPLICATION)),
-        ({"vhostuser_mode": "server", "bridge_name": "br-int"}, {}, of_neutron(Listener.APPLICATION)),
+        ({"vhostuser_mode": "server", "bridge_name": "br-int"}, {}, of_neutron(Listener.APPLICATION, isolated=False)),
         (ML2_OVS, {"ips": (Address("10.10.1.63/24"),)}, of_neutron(Listener.APPLICATION)),
         (ML2_OVS, {"ips": (Address("10.1.0.3/24", "10.1.0.1"), Address("fd00::3/64"))}, of_neutron(Listener.APPLICATION)),
     ],
-    ids=["ovs-server", "ovs-client", "ovn", "jumbo", "bridge", "case", "least", "no gateway", "two subnets"],
+    ids=["ovs-server", "ovs-client", "ovs-zed", "ovn", "jumbo", "bridge", "case", "least", "no gateway", "two subnets"],
 )  # fmt: skip
 def test_port_of_neutron(details: dict[str, Any], facts: dict[str, Any], wanted: Vif) -> None:
-    """Neutron's port is the VIF of that mode and bridge; its paths are the node's, whatever path the agent has."""
+    """Neutron's port is the VIF of that mode and bridge, its paths are the node's, and the agent's is isolated at first."""
     assert translate.neutron_to_osvif_vif_ovs(interface(details=details, **facts), PODS, OVS) == wanted
 
 
