@@ -16,7 +16,7 @@ from podvif.lab.neutron import Mechanism, PrivateNeutron
 from podvif.lab.testpmd import Testpmd
 from tests.neutron.conftest import booted
 from tests.node.support import Attached
-from tests.node.test_veth import tcp
+from tests.node.test_veth import ping, tcp
 from tests.whole.support import PAGES, Running, Whole, whole
 
 
@@ -114,8 +114,8 @@ def test_additional_interface(ovn: Whole, folder: Path) -> None:
     ovn.neutron.ask("DELETE", f"/networks/{network}")
 
 
-def test_ordinary_pods(ovn: Whole) -> None:
-    """Pods that mount no directory of sockets have an interface of the kernel on their Neutron ports, and talk TCP."""
+def test_ordinary_pods(ovn: Whole, folder: Path) -> None:
+    """Pods that mount no directory of sockets have an interface of the kernel on their Neutron ports: they talk TCP to each other, and a DPDK application of their network answers them."""
     with ovn.pod("a", sockets=False) as a, ovn.pod("b", sockets=False) as b:
         for each in (a, b):
             port = ovn.port(each.interface())
@@ -126,3 +126,5 @@ def test_ordinary_pods(ovn: Whole) -> None:
         )
         tcp(one, other)
         tcp(other, one)
+        with ovn.pod("c") as c, Testpmd(c.pod.env_file, folder, netns=c.pod.box.name, forward="icmpecho"):
+            ping(a.pod.box, c.result["ips"][0]["address"].partition("/")[0])

@@ -21,7 +21,7 @@ from podvif.lab.daemon import NodeDaemon
 from podvif.lab.hugepages import hugepages
 from podvif.lab.kube import KubeApi
 from podvif.lab.neutron import Mechanism, PrivateNeutron
-from podvif.lab.neutron_venv import cache_folder, neutron_venv
+from podvif.lab.neutron_venv import neutron_venv
 from podvif.lab.pod import Pod, pod
 from podvif.lab.signals import Signals
 
@@ -65,7 +65,7 @@ class NeutronStory(Tale):
             LabError: something is missing, or did not come.
             Interrupted: a signal ended it.
         """
-        self.screen.say("programs", f"looked for; a first run installs Neutron from PyPI into {cache_folder()}")
+        self.screen.say("programs", "looked for; a first run installs Neutron from PyPI, into podvif's cache folder")
         _look_for_all()
         with contextlib.ExitStack() as made:
             self.folder = folder = Path(made.enter_context(tempfile.TemporaryDirectory(prefix="podvif-")))
