@@ -1,4 +1,5 @@
 # make demo    two DPDK applications exchange packets over ports that podvif made (root)
+# make demo-neutron   the same for two pods of a cluster with a real Neutron, from their objects on (root)
 # make test    every tier of tests that this machine can run; as root all of them
 # make check   ruff, mypy, import-linter, go vet, generated documentation: no root
 # make unit    the unit tests alone: no root, no Open vSwitch, seconds
@@ -12,17 +13,21 @@ BIN := $(VENV)/bin
 SHIM := $(wildcard shim/*.go shim/go.mod)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test kube check unit bench chaos venv debian docs format clean
+.PHONY: demo demo-neutron test kube check unit bench chaos venv debian docs format clean
 .DELETE_ON_ERROR:
 
 demo: debian venv
 	$(BIN)/podvif demo
 
+demo-neutron: debian $(VENV)/controller
+	@scripts/build-kube >/dev/null
+	$(BIN)/podvif demo-neutron
+
 test: debian check kube
 	cd shim && go test ./...
 	$(PYTEST) $(TESTS)
 
-# etcd and kube-apiserver for tests/kube; five minutes, once. Where it fails it says why, and the tier is skipped.
+# etcd and kube-apiserver for tests/kube and tests/whole; five minutes, once. Where it fails it says why, and the tiers are skipped.
 kube:
 	@scripts/build-kube >/dev/null || true
 
@@ -71,8 +76,11 @@ $(VENV)/podvif: requirements/node.txt pyproject.toml hatch_build.py src/podvif/c
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(VENV)/dev: requirements/dev.txt requirements/controller.txt $(VENV)/podvif
+$(VENV)/controller: requirements/controller.txt $(VENV)/podvif
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/controller.txt
+	@touch $@
+
+$(VENV)/dev: requirements/dev.txt $(VENV)/controller
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 

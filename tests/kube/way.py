@@ -5,6 +5,7 @@ Law: it forwards in the loop of the test, so nothing moves while the test does n
 
 import asyncio
 import contextlib
+import socket
 from types import TracebackType
 from typing import Self
 
@@ -15,20 +16,23 @@ class Way:
     Args:
         host: where it leads to.
         port: likewise.
+        listening: where it begins, a socket that listens; one on 127.0.0.1 by default.
 
     Attributes:
-        port: where it begins, on 127.0.0.1.
+        port: where it begins.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listening: socket.socket | None = None) -> None:
         self._target = (host, port)
+        self._listening = listening
         self._open = asyncio.Event()
         self._open.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._arrived, "127.0.0.1", 0)
+        listening = self._listening or socket.create_server(("127.0.0.1", 0))
+        self._server = await asyncio.start_server(self._arrived, sock=listening)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -1,4 +1,4 @@
-"""The command line: `podvif node | controller | status | doctor | demo`.
+"""The command line: `podvif node | controller | status | doctor | demo | demo-neutron`.
 
 Law: this module imports nothing but click, so that `podvif --help` answers at once; each subcommand is imported when it is
 called.
@@ -17,11 +17,15 @@ _COMMANDS = {
     "status": ("podvif.cli.status", "Show the attachments of this node."),
     "doctor": ("podvif.cli.doctor", "Look at every precondition of this node, and say what to do."),
     "demo": ("podvif.cli.demo", "Watch two DPDK applications exchange packets over ports that podvif made."),
+    "demo-neutron": (
+        "podvif.cli.demo_neutron",
+        "Watch two pods of a private cluster get Neutron ports and exchange packets.",
+    ),
 }
 
 
 class _Lazy(click.Group):
-    """A group whose commands are imported when they are used; each module has one named like the command."""
+    """A group whose commands are imported when they are used; each module has one named like the command, `_` for `-`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The subcommands' names."""
@@ -34,7 +38,7 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _ = _COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        command: click.Command = getattr(importlib.import_module(module), cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -81,6 +81,15 @@ class Screen:
             for command in commands:
                 console.print(Text(f"    {command}"), soft_wrap=True)
 
+    def rows(self, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of words, none of them cut."""
+        drawn = Table(title=title, title_justify="left", border_style="dim", header_style="bold")
+        for heading in headings:
+            drawn.add_column(heading, overflow="fold")
+        for row in rows:
+            drawn.add_row(*row)
+        self._print(drawn)
+
     def watch(self, look: Callable[[], Sequence[Line]], until: Callable[[], bool], pause: Callable[[], None]) -> None:
         """Show the ports, as `look` finds them, again after each `pause`, until `until` says so; the last table stays."""
         began = monotonic()

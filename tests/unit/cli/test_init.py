@@ -19,7 +19,7 @@ def test_help(flag: str) -> None:
     assert all(name in result.output for name in ("node", "status", "demo", "Serve the CNI plugin on this node."))
 
 
-@pytest.mark.parametrize("name", ["node", "status", "demo"])
+@pytest.mark.parametrize("name", ["node", "status", "demo", "demo-neutron"])
 def test_help_of_a_subcommand(name: str) -> None:
     """Each subcommand that is listed is there and explains its options."""
     result = CliRunner().invoke(cli, [name, "--help"])

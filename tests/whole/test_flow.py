@@ -1,0 +1,130 @@
+"""From pods as objects to packets across a Neutron network, and back to nothing.
+
+Law: what the applications know is what stands in their pods' files; what a test believes of a port, Neutron says itself.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from podvif.core.networks import NETWORK_STATUS
+from podvif.lab.hugepages import hugepages
+from podvif.lab.neutron import Mechanism, PrivateNeutron
+from podvif.lab.testpmd import Testpmd
+from tests.neutron.conftest import booted
+from tests.node.support import Attached
+from tests.node.test_veth import ping, tcp
+from tests.whole.support import PAGES, Running, Whole, whole
+
+
+@pytest.fixture(scope="module")
+def with_ovn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    """A node with OVN."""
+    with (
+        booted(tmp_path_factory.mktemp("n"), Mechanism.OVN) as neutron,
+        hugepages(PAGES),
+        whole(tmp_path_factory.mktemp("w"), neutron) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNeutron]:
+    """Neutron with the Open vSwitch agent."""
+    with booted(tmp_path_factory.mktemp("n"), Mechanism.OVS) as neutron, hugepages(PAGES):
+        yield neutron
+
+
+@pytest.fixture(params=["ovn", "agent-server", "agent-client"])
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    """A node of each kind; the test has to leave nothing on it."""
+    with ExitStack() as stack:
+        if request.param == "ovn":
+            made: Whole = request.getfixturevalue("with_ovn")
+        else:
+            neutron: PrivateNeutron = request.getfixturevalue("agent")
+            mode = request.param.removeprefix("agent-")
+            if neutron.mode != mode:
+                neutron.restart_agent(mode)
+            made = stack.enter_context(whole(tmp_path_factory.mktemp("w"), neutron))
+        yield made
+        assert made.left() == []
+
+
+@pytest.fixture
+def ovn(with_ovn: Whole) -> Iterator[Whole]:
+    """The node with OVN; the test has to leave nothing on it."""
+    yield with_ovn
+    assert with_ovn.left() == []
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short path: DPDK's sockets have room in it."""
+    return tmp_path_factory.mktemp("t")
+
+
+def sends(sender: Running, receiver: Running, folder: Path, number: int = 0, mac: str = "") -> None:
+    """Packets of one application arrive at the other, by an interface of each."""
+    peer = mac or receiver.pod.mac
+    one, other = sender.pod, receiver.pod
+    with (
+        Testpmd(other.env_file, folder, netns=other.box.name, interface=number) as rx,
+        Testpmd(one.env_file, folder, netns=one.box.name, interface=number, forward="txonly", eth_peer=peer),
+    ):
+        rx.wait_for_rx(packets=5000)
+
+
+def test_packets_cross(node: Whole, folder: Path) -> None:
+    """Two pods get bound, plugged and ACTIVE ports, their applications exchange packets, and deleted they leave nothing."""
+    with node.pod("a") as a, node.pod("b") as b:
+        for each in (a, b):
+            interface = each.interface()
+            port = node.port(interface)
+            assert (port["binding:vif_type"], port["binding:host_id"]) == ("vhostuser", node.neutron.host)
+            assert each.pod.variables["VHOSTUSER_0_MODE"] == node.neutron.mode
+            assert each.pod.mac == port["mac_address"]
+            (address,) = each.result["ips"]
+            assert address["address"] == f"{port['fixed_ips'][0]['ip_address']}/24"
+            assert each.result["interfaces"][0]["mtu"] == interface["mtu"]
+            node.neutron.wait_for_status(port["id"], "ACTIVE")
+            node.cluster.wait_for_condition(each.name, "Plugged")
+        sends(a, b, folder)
+        node.cluster.wait_for_condition("b", "Plugged")
+        sends(b, a, folder)
+
+
+def test_additional_interface(ovn: Whole, folder: Path) -> None:
+    """In Kuryr's way a pod has a second port in a network of its own, said in the pod's annotation; packets cross that too."""
+    network, subnet = ovn.neutron.network("10.21.0.0/24")
+    ovn.cluster.create_nad("fast", subnet)
+    with ovn.pod("a", networks="fast") as a, ovn.pod("b", networks="fast") as b:
+        for each in (a, b):
+            port = ovn.port(each.interface("eth1"))
+            assert port["network_id"] == network
+            assert each.pod.variables["VHOSTUSER_1_MAC"] == port["mac_address"]
+            main, fast = json.loads(ovn.cluster.wait_for_annotation(each.name, NETWORK_STATUS))
+            assert (main["interface"], fast["interface"]) == ("eth0", "eth1")
+            where = {"mode": "server", "path": each.pod.variables["VHOSTUSER_1_SOCKET"]}
+            assert fast["device-info"] == {"type": "vhost-user", "version": "1.1.0", "vhost-user": where}
+        sends(a, b, folder, number=1, mac=b.pod.variables["VHOSTUSER_1_MAC"])
+    ovn.neutron.ask("DELETE", f"/networks/{network}")
+
+
+def test_ordinary_pods(ovn: Whole, folder: Path) -> None:
+    """Pods that mount no directory of sockets have an interface of the kernel on their Neutron ports: they talk TCP to each other, and a DPDK application of their network answers them."""
+    with ovn.pod("a", sockets=False) as a, ovn.pod("b", sockets=False) as b:
+        for each in (a, b):
+            port = ovn.port(each.interface())
+            assert port["mac_address"] == each.result["interfaces"][-1]["mac"]
+            ovn.neutron.wait_for_status(port["id"], "ACTIVE")
+        one, other = (
+            Attached(each.pod.box, "eth0", dict(each.pod.config), each.result, "", each.pod.env_file) for each in (a, b)
+        )
+        tcp(one, other)
+        tcp(other, one)
+        with ovn.pod("c") as c, Testpmd(c.pod.env_file, folder, netns=c.pod.box.name, forward="icmpecho"):
+            ping(a.pod.box, c.result["ips"][0]["address"].partition("/")[0])
