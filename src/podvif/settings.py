@@ -197,7 +197,7 @@ CONTROLLER = [
     cfg.StrOpt(
         "lease_name",
         default="podvif-controller",
-        help="Name of the Lease by which replicas choose who works.",
+        help="Name of the Lease by which replicas choose who works. One for each cluster: a second one would double every port.",
     ),
     cfg.StrOpt(
         "lease_namespace",
