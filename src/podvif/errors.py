@@ -56,3 +56,19 @@ class Bug(PodvifError):  # noqa: N818
     """podvif is wrong: the message goes into an issue."""
 
     code = INTERNAL
+
+
+RESULTS = ("ok", "retry", "refused", "bug")
+"""How something ended, in a word: `ok`, or the family of its error."""
+
+
+def result_of(error: BaseException | None) -> str:
+    """One of `RESULTS`; what was not foreseen is a bug."""
+    match error:
+        case None:
+            return "ok"
+        case Retry():
+            return "retry"
+        case Refused():
+            return "refused"
+    return "bug"

@@ -3,7 +3,7 @@
 import pytest
 
 from podvif import errors
-from podvif.errors import Bug, PodvifError, Refused, Retry
+from podvif.errors import Bug, PodvifError, Refused, Retry, result_of
 
 
 @pytest.mark.parametrize(("family", "code"), [(Retry, 11), (Refused, 7), (Bug, 999)])
@@ -25,3 +25,23 @@ def test_no_error_without_a_family() -> None:
     """The base cannot be raised: an error has to say whose turn it is."""
     with pytest.raises(TypeError):
         PodvifError("it broke")
+
+
+class _Later(Retry):
+    """A kind of its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [
+        (None, "ok"),
+        (Retry("x"), "retry"),
+        (_Later("x"), "retry"),
+        (Refused("x"), "refused"),
+        (Bug("x"), "bug"),
+        (KeyError("x"), "bug"),
+    ],
+)
+def test_result(error: BaseException | None, result: str) -> None:
+    """A result is called by the family of its error, also where the error is a kind of its own."""
+    assert result_of(error) == result

@@ -15,12 +15,12 @@ from typing import Protocol
 
 from podvif.controller.cluster import Facts, Signature, signature
 from podvif.controller.neutron_vif import DeposedError, Walk
-from podvif.controller.tally import Tally, result_of
+from podvif.controller.tally import Tally
 from podvif.controller.voice import Said, Voice
 from podvif.core.pods import ACTIONS_MAX, UNREACHABLE, Action, Fail, SeenPod, next_action
 from podvif.core.ports import PortDefaults
 from podvif.daemon.log import CONTEXT
-from podvif.errors import Bug, PodvifError, Retry
+from podvif.errors import Bug, PodvifError, Retry, result_of
 from podvif.kube.reflector import Backoff
 from podvif.kube.resources import Key
 from podvif.podvifs import PodVif

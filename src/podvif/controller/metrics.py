@@ -15,9 +15,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from podvif.controller.cluster import Cluster, bound_condition
-from podvif.controller.tally import RESULTS, Tally
+from podvif.controller.tally import Tally
 from podvif.daemon.families import Family, counter, gauge, summary
 from podvif.daemon.version import version
+from podvif.errors import RESULTS
 from podvif.podvifs import PodVif
 
 LEADING = Family("podvif_controller_leading", "gauge", "1 while this replica leads: of all replicas one does.")

@@ -20,7 +20,7 @@ import msgspec
 from podvif import names
 from podvif.controller.cluster import Cluster, Facts, kept_pod
 from podvif.controller.defaults import Defaults
-from podvif.controller.tally import Tally, result_of
+from podvif.controller.tally import Tally
 from podvif.core.pods import (
     BOUND,
     Action,
@@ -36,7 +36,7 @@ from podvif.core.pods import (
     stamped,
 )
 from podvif.core.ports import Places, network_ids, subnet_ids
-from podvif.errors import Bug, PodvifError, Refused, Retry
+from podvif.errors import Bug, PodvifError, Refused, Retry, result_of
 from podvif.kube.client import Outcome
 from podvif.kube.convert import parse_podvif, render
 from podvif.kube.resources import PODS, PODVIFS, Document, Key, Resource

@@ -5,22 +5,6 @@ Law: counting costs one look-up and knows nothing of who reads it.
 
 from collections import Counter
 
-from podvif.errors import PodvifError, Refused, Retry
-
-RESULTS = ("ok", "retry", "refused", "bug")
-
-
-def result_of(error: PodvifError | None) -> str:
-    """`ok`, or the family of the error, which may be a class of its own below that."""
-    match error:
-        case None:
-            return "ok"
-        case Retry():
-            return "retry"
-        case Refused():
-            return "refused"
-    return "bug"
-
 
 class Tally:
     """The counts.

@@ -69,6 +69,17 @@ class Ipam(msgspec.Struct, frozen=True):
     type: str | None = None
 
 
+_DaemonSocket = Annotated[
+    str | None, _described("The node daemon's socket, for the plugin; without it /var/run/podvif/cni.sock.")
+]
+_DaemonTimeout = Annotated[
+    Annotated[float, msgspec.Meta(gt=0)] | None,
+    _described(
+        "Seconds that the plugin waits for the daemon; without it 200 for ADD, 2 for STATUS, 60 for the others."
+    ),
+]
+
+
 class Network(msgspec.Struct, frozen=True, rename="camel"):
     """The keys of the standalone configuration; docs/reference/cni-configuration.md is generated from it."""
 
@@ -127,16 +138,8 @@ class Network(msgspec.Struct, frozen=True, rename="camel"):
             " at run time (`runtimeConfig.ips`, `args.cni.ips`, `CNI_ARGS` IP) have to be among what it gives."
         ),
     ] = Ipam()
-    daemon_socket: Annotated[
-        str | None,
-        _described("The node daemon's socket, for the plugin; without it /var/run/podvif/cni.sock."),
-    ] = None
-    daemon_timeout: Annotated[
-        Annotated[float, msgspec.Meta(gt=0)] | None,
-        _described(
-            "Seconds that the plugin waits for the daemon; without it 200 for ADD, 2 for STATUS, 60 for the others."
-        ),
-    ] = None
+    daemon_socket: _DaemonSocket = None
+    daemon_timeout: _DaemonTimeout = None
     runtime_config: Annotated[
         RuntimeConfig,
         _described("Filled in by the runtime for the capabilities `mac` and `ips`: `mac`, `ips`."),
@@ -172,16 +175,8 @@ class ClusterNetwork(msgspec.Struct, frozen=True, rename="camel"):
         ]
         | None
     ) = None
-    daemon_socket: Annotated[
-        str | None,
-        _described("The node daemon's socket, for the plugin; without it /var/run/podvif/cni.sock."),
-    ] = None
-    daemon_timeout: Annotated[
-        Annotated[float, msgspec.Meta(gt=0)] | None,
-        _described(
-            "Seconds that the plugin waits for the daemon; without it 200 for ADD, 2 for STATUS, 60 for the others."
-        ),
-    ] = None
+    daemon_socket: _DaemonSocket = None
+    daemon_timeout: _DaemonTimeout = None
     runtime_config: Annotated[
         RuntimeConfig,
         _described("Filled in by the runtime: `mac` and `ips` have to be what the Neutron port has."),

@@ -21,12 +21,11 @@ from podvif.core.attach import Link, Step, Want
 from podvif.core.cni import Command
 from podvif.daemon.families import Family, counter, gauge
 from podvif.daemon.version import version
-from podvif.errors import PodvifError
+from podvif.errors import RESULTS, PodvifError, result_of
 from podvif.model import Attachment, Entry, Goal, Listener, PortKind, Seen, SwitchFacts
 from podvif.node import vhostuser
 from podvif.node.converge import World
 from podvif.node.journal import Journal
-from podvif.node.server import result_of
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 180)
 """Seconds: from a STATUS that only looks, to an ADD that waits for vswitchd until add_timeout."""
@@ -46,7 +45,6 @@ CAUSES = (
 )
 """The events that recovery knows (`podvif.node.recover`); another one is counted just as well."""
 
-_RESULTS = ("ok", "retry", "refused", "bug")
 _OTHER = "other"
 
 
@@ -54,7 +52,7 @@ VERBS = Family(
     "podvif_verb_duration_seconds",
     "histogram",
     "Seconds that CNI verbs took in the daemon.",
-    {"verb": "ADD, CHECK, DEL, GC, STATUS, VERSION, other", "result": ", ".join(_RESULTS)},
+    {"verb": "ADD, CHECK, DEL, GC, STATUS, VERSION, other", "result": ", ".join(RESULTS)},
 )
 READY = Family("podvif_ready", "gauge", "1 when an ADD could be served, as STATUS and /readyz say.")
 ATTACHMENTS = Family(
@@ -134,7 +132,7 @@ class Metrics(Collector):
         )
         self._verbs = Histogram(VERBS.name, VERBS.help, tuple(VERBS.labels), buckets=BUCKETS, registry=registry)
         for command in Command:
-            for result in _RESULTS if command in {Command.ADD, Command.DEL} else ("ok", "bug"):
+            for result in RESULTS if command in {Command.ADD, Command.DEL} else ("ok", "bug"):
                 self._verbs.labels(command.value, result)
         self._names = {command.value for command in Command}
 

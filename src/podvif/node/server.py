@@ -21,7 +21,7 @@ import msgspec
 from podvif import errors, names
 from podvif.core import cni
 from podvif.daemon.log import CONTEXT
-from podvif.errors import PodvifError, Refused, Retry
+from podvif.errors import PodvifError, Refused, result_of
 from podvif.node.verbs import Verbs
 
 _LOG = logging.getLogger(__name__)
@@ -170,19 +170,6 @@ class Server:
     def _done(self, frame: _Frame, began: float, error: Exception | None) -> None:
         if self._measure is not None:
             self._measure(frame.env.get("CNI_COMMAND", ""), result_of(error), time.monotonic() - began)
-
-
-def result_of(error: Exception | None) -> str:
-    """A verb's result in a word: `ok`, or the family of its error; what was not foreseen is a bug."""
-    match error:
-        case None:
-            return "ok"
-        case Retry():
-            return "retry"
-        case Refused():
-            return "refused"
-        case _:
-            return "bug"
 
 
 def _about(request: cni.Request) -> dict[str, str]:

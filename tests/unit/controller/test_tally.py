@@ -1,19 +1,6 @@
 """Counts."""
 
-import pytest
-
-from podvif.controller.tally import Tally, result_of
-from podvif.errors import Bug, PodvifError, Refused, Retry
-from podvif.kube.client import ExpiredError
-
-
-@pytest.mark.parametrize(
-    ("error", "result"),
-    [(None, "ok"), (Retry("x"), "retry"), (ExpiredError("x"), "retry"), (Refused("x"), "refused"), (Bug("x"), "bug")],
-)
-def test_result(error: PodvifError | None, result: str) -> None:
-    """A result is called by the family of its error, also where the error is a kind of its own."""
-    assert result_of(error) == result
+from podvif.controller.tally import Tally
 
 
 def test_counts() -> None:
