@@ -337,6 +337,8 @@ def why_not_attached(want: Want, seen: Seen) -> str | None:
         case Step.AWAIT_WIRED:
             return f"Neutron's agent has not wired OVS port {want.vif.name} of Neutron port {want.vif.port_id}"
         case Step.REMOVE_STALE_SOCKET:
+            if want.vif.listener is Listener.OVS:
+                return f"OVS port {want.vif.name} is missing, and a dead socket lies at {want.vif.ovs_socket}"
             return f"a dead socket lies at {want.vif.socket}: the application cannot listen there"
         case _:
             return f"podvif still has to {step.value} for {want.attachment}"

@@ -180,7 +180,8 @@ def why_not_movable(source: str, target: str) -> str | None:
     except OSError as error:
         return f"no file can be made in {source}: {error.strerror}"
     except (Refused, Retry) as error:
-        return error.message
+        # A directory of that name is the pods' doing; the kernel has looked at the mounts before it looked at that.
+        return None if isinstance(error.__cause__, IsADirectoryError) else error.message
     finally:
         for directory in (source, target):
             with contextlib.suppress(OSError):

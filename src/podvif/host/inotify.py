@@ -7,16 +7,20 @@ each ADD makes a dozen events, and a library that makes objects of them costs mo
 
 import asyncio
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Self
 
 from podvif import errors
-from podvif.errors import Refused
+from podvif.errors import Refused, Retry
 
 _SETTLE = (0.001, 0.01, 0.1)
 """Seconds: bind(2) makes the file, and with it the event, a moment before the kernel lists who is bound to it."""
+
+_USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM}
+LIMITS = "raise the sysctls fs.inotify.max_user_instances and max_user_watches: all of root's processes share them"
 
 # linux/inotify.h
 _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
@@ -33,15 +37,17 @@ async def until(path: str, ready: Callable[[], bool]) -> None:
 
     Raises:
         Refused: the directory is missing.
+        Retry: the kernel has no watch left.
     """
     directory, _, name = path.rpartition("/")
     with _Watch() as watch:
         try:
             watch.add(directory, _COMES)
         except OSError as error:
-            raise Refused(
-                f"directory {directory} cannot be watched: {error.strerror}", "make it", code=errors.IO_FAILURE
-            ) from error
+            message = f"directory {directory} cannot be watched: {error.strerror}"
+            if error.errno in _USED_UP:
+                raise Retry(message, LIMITS) from error
+            raise Refused(message, "make it", code=errors.IO_FAILURE) from error
         if ready():
             return
         while True:
@@ -58,11 +64,16 @@ async def changes(directory: str) -> AsyncIterator[str | None]:
 
     The first is None, after the watch stands.  What has happened to a name since the last look is told once.  When the
     directory is missing, or another lies at its path, the iterator ends, and the caller begins again when it likes.
+
+    Raises:
+        Retry: the kernel has no watch left.
     """
     with _Watch() as watch:
         try:
             watch.add(directory, _CHANGES)
-        except OSError:
+        except OSError as error:
+            if error.errno in _USED_UP:
+                raise Retry(f"directory {directory} cannot be watched: {error.strerror}", LIMITS) from error
             return
         yield None
         while True:
@@ -77,11 +88,12 @@ class _Watch:
     """One inotify descriptor, closed with the block."""
 
     def __enter__(self) -> Self:
-        self._descriptor = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+        self._descriptor = -1
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
     def add(self, directory: str, mask: int) -> None:
         """Watch a directory.
@@ -89,6 +101,7 @@ class _Watch:
         Raises:
             OSError: it cannot be watched.
         """
+        self._descriptor = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
         _checked(_libc.inotify_add_watch(self._descriptor, os.fsencode(directory), mask))
 
     async def events(self) -> list[tuple[int, str | None]]:

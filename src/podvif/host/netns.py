@@ -6,6 +6,7 @@ that enters it and ends there; a netlink socket made in it goes on speaking of t
 
 import _thread
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -119,8 +120,9 @@ def is_still(path: str, found: int) -> bool:
     """Whether `path` is the namespace that had the inode `found`: a path may come to name another one."""
     try:
         return inode(path) == found
-    except Refused:
-        return False
+    except Refused as error:
+        # Who cannot open anything just now does not know that it is gone.
+        return getattr(error.__cause__, "errno", 0) in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def same(path: str, other: str) -> bool:

@@ -7,6 +7,7 @@ process that holds a socket ends, a vswitchd that does not come round) the attac
 """
 
 import asyncio
+import contextvars
 import enum
 import logging
 import time
@@ -18,7 +19,7 @@ import msgspec
 
 from podvif.core import decide
 from podvif.core.attach import Link, Mend, Step, Want
-from podvif.errors import PodvifError
+from podvif.errors import PodvifError, Retry
 from podvif.host import inotify, netns, process
 from podvif.host.machine import PidFile
 from podvif.model import Attachment, Entry, Goal, Listener, Seen, SeenPort, SocketFile
@@ -164,12 +165,18 @@ class Recovery:
     # -- events --------------------------------------------------------------------------------------------------------
 
     async def _watch(self, directory: str) -> None:
+        said = ""
         while True:
-            async for name in inotify.changes(directory):
-                if name is None:
-                    self.touch_all("files")
-                else:
-                    self._file_changed(name)
+            try:
+                async for name in inotify.changes(directory):
+                    if name is None:
+                        self.touch_all("files")
+                    else:
+                        self._file_changed(name)
+            except Retry as error:
+                if error.message != said:  # the rounds go on looking
+                    _LOG.warning("%s: %s", error.message, error.remedy)
+                said = error.message
             await asyncio.sleep(_MISSING)
 
     async def _vswitchd(self) -> None:
@@ -203,8 +210,11 @@ class Recovery:
                 self._verbs.leave(entry)
                 self.touch(entry.attachment, "sweep")
             self._sweep.remove_files()
-            # Without waiting: a pod that keeps its worker busy must not hold up the next round.
-            self.touch_all("resync")
+            # Without waiting: a pod that keeps its worker busy must not hold up the next round.  And one after the other:
+            # all looks at once would hold up whoever calls meanwhile.
+            for entry in self._journal.all():
+                self.touch(entry.attachment, "resync")
+                await asyncio.sleep(0)
             self._forget_removed()
 
     def _forget_removed(self) -> None:
@@ -249,7 +259,9 @@ class Recovery:
             return
         self._pending.setdefault(attachment, cause)
         if attachment not in self._workers:
-            worker = self._workers[attachment] = asyncio.ensure_future(self._work(attachment))
+            # Without the context of whoever has told: a verb's log fields and steps are its own.
+            loop, nothing = asyncio.get_running_loop(), contextvars.Context()
+            worker = self._workers[attachment] = loop.create_task(self._work(attachment), context=nothing)
             worker.add_done_callback(_say_unforeseen)
 
     async def _work(self, attachment: Attachment) -> None:
@@ -302,7 +314,9 @@ class Recovery:
         again.timer = asyncio.get_running_loop().call_later(again.delay, self._ring, attachment)
 
     def _ring(self, attachment: Attachment) -> None:
-        if again := self._again.get(attachment):
+        if self._verbs.busy(attachment):
+            self._rest(attachment)  # it has seen to it, and patience begins anew
+        elif again := self._again.get(attachment):
             again.timer = None
             self.touch(attachment, "retry")
 

@@ -61,6 +61,7 @@ class Verbs:
         self._locks = Locks()
         self._unwanted: dict[Attachment, set[asyncio.Future[None]]] = {}
         self._busy: collections.Counter[Attachment] = collections.Counter()
+        self._deleted: collections.Counter[Attachment] = collections.Counter()
         self._on_failure: list[Callable[[Attachment], None]] = []
         self._on_end: list[Callable[[Attachment], None]] = []
         self._table: dict[Command, Callable[[Request], Awaitable[dict[str, Any] | None]]] = {
@@ -108,6 +109,7 @@ class Verbs:
             self._busy[attachment] -= 1
             if not self._busy[attachment]:
                 del self._busy[attachment]
+                self._deleted.pop(attachment, None)
             for tell in (*self._on_failure, *self._on_end) if failed else self._on_end:
                 tell(attachment)
 
@@ -115,6 +117,7 @@ class Verbs:
 
     async def _add(self, request: Request) -> dict[str, Any]:
         deadline = time.monotonic() + self._settings.add_timeout
+        deleted = self._deleted[request.expect_attachment()]
         asked = await self._source.entries(request)
         _name_port(asked[0])
         entries: list[Entry] = []
@@ -123,7 +126,9 @@ class Verbs:
                 followers.enter_context(self._busy_with(wanted.attachment))
             try:
                 for wanted in asked:
-                    entries.append(await self._begun(wanted))  # noqa: PERF401  what was begun counts when one fails
+                    self._expect_not_deleted(asked[0].attachment, deleted)
+                    entries.append(await self._begun(wanted))
+                self._expect_not_deleted(asked[0].attachment, deleted)
                 await self._all_attached(entries, deadline)
                 done = [self._current(entry) for entry in entries]
                 # The leader last: when it is attached all of them are.
@@ -158,6 +163,11 @@ class Verbs:
             entry = wanted
         return entry
 
+    def _expect_not_deleted(self, leader: Attachment, before: int) -> None:
+        """Go on unless a DEL has come since there were `before` of them: it found no entry that could have told us."""
+        if self._deleted[leader] != before:
+            raise SupersededError
+
     async def _all_attached(self, entries: list[Entry], deadline: float) -> None:
         # In tenths: a message has it.  Never nothing, which would mean not to wait at all.
         seconds = max(0.1, round(deadline - time.monotonic(), 1))
@@ -184,6 +194,9 @@ class Verbs:
 
     async def _roll_back(self, entries: list[Entry]) -> None:
         """Take back what this ADD has begun, and nobody else has taken into his care since."""
+        leader = self._journal.get(entries[0].attachment) if entries else None
+        if leader and leader.goal is Goal.ATTACHED and leader.created == entries[0].created:
+            return  # another ADD of the same has succeeded meanwhile, and has said so: a pod may be running on it
         for begun in entries:
             entry = self._journal.get(begun.attachment)
             if begun.goal is not Goal.ATTACHING or entry is None or entry.created != begun.created:
@@ -195,11 +208,13 @@ class Verbs:
 
     async def _del(self, request: Request) -> None:
         attachment = request.expect_attachment()
+        self._deleted[attachment] += 1
         self._source.unwanted(attachment)
         entry = self._journal.get(attachment) or self._source.leaving(request)
         _name_port(entry)
         if request.path and entry.ipam and not entry.ipam.path:
             entry = msgspec.structs.replace(entry, ipam=msgspec.structs.replace(entry.ipam, path=request.path))
+            self._journal.remember(entry)
         leaving = [entry, *self._journal.led_by(attachment)]
         if len(leaving) > 1:
             for each in leaving:  # all of them before the first goes: a daemon that dies now goes on with all

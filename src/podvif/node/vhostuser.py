@@ -10,10 +10,12 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+import msgspec
+
 from podvif import names
 from podvif.core import podfiles
 from podvif.core.attach import Step, Want
-from podvif.errors import Bug
+from podvif.errors import Bug, PodvifError
 from podvif.host import files, inotify, machine, netns
 from podvif.model import Entry, Goal, Listener, Seen, SeenPort, SocketFile, Vif
 from podvif.node.journal import Journal
@@ -64,6 +66,7 @@ class VIFVHostUserDriver:
         self._directory = settings.mount_point
         self._ovs_rundirs = rundirs(settings)
         self._last_switch_netns: str | None = None
+        self._has_run = False
         self._rendered: tuple[list[Entry], dict[str, str]] = ([], {})
 
     # -- observing -----------------------------------------------------------------------------------------------------
@@ -71,6 +74,9 @@ class VIFVHostUserDriver:
     def observe(self, want: Want) -> Seen:
         """The facts about one attachment, now."""
         vif, switch = want.vif, self._switch
+        trouble = (
+            switch.trouble()
+        )  # first: what is read of a port while OVSDB comes back counts only when it was back before
         entry = self._journal.get(want.attachment)
         leaving = want.goal is Goal.LEAVING
         # What leaves loses its socket whether it lives or not, so nobody is asked; OVS's own side is asked of OVS alone.
@@ -80,13 +86,17 @@ class VIFVHostUserDriver:
         last = not leaving and port is not None and port.ofport is not None
         expected = self._texts(want) if leaving or last else {}
         ovs_side = leaving or vif.listener is Listener.OVS
+        pod_socket = files.look_at_socket(vif.socket, pod_side)
+        if port and pod_socket is SocketFile.DEAD and port.status.get("status") == "connected" and self._has_ended():
+            # The row is vswitchd's last word: one that has ended is connected to nobody.
+            port = msgspec.structs.replace(port, status={}, link_up=False)
         return Seen(
-            switch_trouble=switch.trouble(),
+            switch_trouble=trouble,
             directory=files.is_directory(self._directory),
             bridge_datapath=switch.bridge_datapath(vif.bridge),
             port=port,
             settled=switch.settled(vif.name),
-            pod_socket=files.look_at_socket(vif.socket, pod_side),
+            pod_socket=pod_socket,
             ovs_socket=self._ovs_socket(vif) if ovs_side else SocketFile.ABSENT,
             addresses=entry.addresses if entry else None,
             addresses_held=bool(entry and entry.ipam),
@@ -141,7 +151,14 @@ class VIFVHostUserDriver:
 
     def vswitchd(self) -> machine.PidFile | None:
         """What the pid file of ovs-vswitchd says; None when there is none."""
-        return machine.vswitchd(self._ovs_rundirs)
+        found = machine.vswitchd(self._ovs_rundirs)
+        self._has_run = self._has_run or (found is not None and found.alive)
+        return found
+
+    def _has_ended(self) -> bool:
+        """Whether no vswitchd runs: its pid file is a dead one's, or it has gone with one that was seen before."""
+        found = self.vswitchd()
+        return self._has_run if found is None else not found.alive
 
     def switch_netns(self) -> str | None:
         """Path of the namespace that vswitchd was started in; None when it is ours, or nothing is known of it."""
@@ -208,9 +225,15 @@ class VIFVHostUserDriver:
             Retry: an I/O error.
             Refused: a directory lies there.
         """
+        failures = []
         for entry in self._journal.all():
-            if entry.vif.listener is Listener.OVS:
-                files.remove_dead_socket(entry.vif.ovs_socket, [self.switch_netns()])
+            if entry.vif.ovs_socket and entry.vif.listener is Listener.OVS:
+                try:
+                    files.remove_dead_socket(entry.vif.ovs_socket, [self.switch_netns()])
+                except PodvifError as error:  # one bad name must not leave all others in the way
+                    failures.append(error)
+        if failures:
+            raise failures[0]
 
     async def wait(self, want: Want, step: Step, seen: Seen) -> None:
         """Return when what `step` waits for may have come."""
@@ -223,9 +246,11 @@ class VIFVHostUserDriver:
             await self._switch.changed(name)
 
     async def _socket_or_port(self, want: Want) -> None:
-        # The port may turn bad (or go) while we wait for its socket: then the table has something else to say.
+        # The port may turn bad (or go) while we wait for its socket, and another ADD of the same may have taken it: then the
+        # table has something else to say.
         def there() -> bool:
-            return self._ovs_socket(want.vif) is SocketFile.BOUND
+            at_pod = files.look_at_socket(want.vif.socket, self._namespaces(Listener.OVS, None))
+            return SocketFile.BOUND in {self._ovs_socket(want.vif), at_pod}
 
         socket = asyncio.ensure_future(inotify.until(want.vif.ovs_socket, there))
         port = asyncio.ensure_future(self._switch.changed(want.vif.name))

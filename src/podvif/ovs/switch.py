@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -76,9 +77,7 @@ class Switch:
                 self._loop = asyncio.get_running_loop()
                 # Kept when the caller gives up waiting: the library cannot be told to, and its result counts later.
                 if self._opening is None:
-                    self._opening = asyncio.ensure_future(self._in_thread(self._open))
-                    # At SIGTERM nobody is left who would hear how it ended.
-                    self._opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
+                    self._opening = self._open_in_thread(self._loop)
                 try:
                     async with asyncio.timeout(_TRANSACTION_SECONDS):
                         api = await asyncio.shield(self._opening)
@@ -100,11 +99,32 @@ class Switch:
             if self._api is None:
                 await asyncio.sleep(_RECONNECT_SECONDS)
 
-    def _open(self) -> SharedOvsdb:
-        loop = self._loop
-        if loop is None:
-            raise Bug("the switch was opened outside of its event loop")
+    def _open_in_thread(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[SharedOvsdb]":
+        """In a thread that the interpreter does not wait for: the library waits without end for a server that is silent."""
+        opening: asyncio.Future[SharedOvsdb] = loop.create_future()
+        # At SIGTERM nobody is left who would hear how it ended.
+        opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
 
+        def tell(outcome: SharedOvsdb | Exception) -> None:
+            if opening.done():
+                return
+            if isinstance(outcome, Exception):
+                opening.set_exception(outcome)
+            else:
+                opening.set_result(outcome)
+
+        def run() -> None:
+            try:
+                outcome: SharedOvsdb | Exception = self._open(loop)
+            except Exception as error:  # noqa: BLE001  carried over to whoever waits
+                outcome = error
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(tell, outcome)
+
+        threading.Thread(target=run, name="ovsdb-open", daemon=True).start()
+        return opening
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> SharedOvsdb:
         def on_change(names: frozenset[str] | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 loop.call_soon_threadsafe(self._changed, names)
@@ -185,6 +205,7 @@ class Switch:
         self._settling = {name: wanted for name, wanted in self._settling.items() if wanted > cur}
         if names is None and self._replica.connected:
             self._baseline = self.facts().next_cfg
+            self._settling.clear()  # covered by the baseline; in a database made anew the numbers begin again
         caught_up = before < self._baseline <= cur
         if self._replica.connected and (names is None or caught_up):
             for call in self._on_connect:

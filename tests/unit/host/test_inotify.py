@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from podvif import errors
-from podvif.errors import Refused
+from podvif.errors import Refused, Retry
 from podvif.host import inotify
 
 
@@ -147,3 +148,16 @@ async def test_changes_of_a_directory_that_is_lost(path: Path, lose: Callable[[P
 
     assert [name async for name in heard] == [None]
     assert [name async for name in inotify.changes(str(path.parent))] == []
+
+
+async def test_nothing_left_to_watch_with(path: Path) -> None:
+    """Where the kernel gives no more watches that is worth a repeat, and says which limits to raise."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for watching in (inotify.until(str(path), lambda: True), anext(inotify.changes(str(path.parent)))):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            with pytest.raises(Retry) as caught:
+                await watching
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert "max_user_instances" in caught.value.remedy

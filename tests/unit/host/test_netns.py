@@ -1,6 +1,7 @@
 """Network namespaces."""
 
 import os
+import resource
 import socket
 import threading
 from pathlib import Path
@@ -65,3 +66,15 @@ def test_has_interface() -> None:
     """A namespace has its loopback and no interface that nobody made."""
     assert netns.has_interface(OWN, "lo")
     assert not netns.has_interface(OWN, "podvif-none")
+
+
+def test_nothing_left_to_look_with() -> None:
+    """Who can open nothing more does not know that a namespace is gone."""
+    path = "/proc/self/ns/net"
+    found = netns.inode(path)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        assert netns.is_still(path, found)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -29,7 +29,6 @@ def _built_without_dpdk(node: Node) -> None:
         (_built_without_dpdk, "does not know the interface type dpdkvhostuserclient: it is not built with DPDK"),
         (lambda node: node.pods.rmdir(), "pods is missing"),
         (lambda node: node.rundir.rmdir(), "ovs is missing"),
-        (lambda node: (node.pods / ".podvif-probe").mkdir(), "cannot be moved to"),
     ],
 )
 async def test_reasons(node: Node, happens: Callable[[Node], None], words: str) -> None:

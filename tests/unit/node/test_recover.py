@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from podvif import names
-from podvif.core.attach import Step
+from podvif.core.attach import Link, Step
 from podvif.errors import Retry
 from podvif.host import files
 from podvif.model import Attachment, Goal, IpamCall, Listener, SocketFile
@@ -165,6 +166,22 @@ async def test_application_dies_before_it_is_connected(node: Node) -> None:
         with socket.socket(socket.AF_UNIX) as application:
             application.bind(str(path))
             await until(lambda: ATTACHMENT in node.recovery._again and os.path.lexists(path))
+
+        await until(lambda: not os.path.lexists(path))
+
+
+async def test_application_dies_while_no_vswitchd_runs(node: Node) -> None:
+    """The socket of an application that ends while vswitchd is away goes, though OVSDB still calls it connected."""
+    await node.call("ADD", network())
+    path = node.vif().socket
+    async with process_of_vswitchd(node) as vswitchd, recovering(node):
+        (port,) = node.switch.ports().values()
+        with socket.socket(socket.AF_UNIX) as application:
+            application.bind(path)
+            node.switch.add_port(msgspec.structs.replace(port, status={"status": "connected"}, link_up=True))
+        await until(lambda: [each.link for each in node.recovery.links().values()] == [Link.CONNECTED])
+
+        await vswitchd.communicate(b"\n")
 
         await until(lambda: not os.path.lexists(path))
 

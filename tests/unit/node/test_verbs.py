@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from podvif import errors, names
-from podvif.core.attach import Step
+from podvif.core.attach import Step, Want
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.host import files
-from podvif.model import Attachment, Goal, Listener, SocketFile
+from podvif.model import Attachment, Goal, Listener, Seen, SocketFile
 from tests.fakes.node import MODE, Death, Life, MakeNode, Node
 from tests.fakes.values import ATTACHMENT, BOTH, config, port_of
 
@@ -719,3 +720,44 @@ async def test_death_in_add_and_del_at_once(make_node: MakeNode, listener: Liste
         await asyncio.gather(node.call("DEL", BARE), node.recover())
 
         assert node.left() == [], moment
+
+
+async def test_del_while_the_former_leaves(node: Node) -> None:
+    """A DEL that comes while an ADD waits for the former attachment to leave takes both: nothing stands after it."""
+    await node.call("ADD", network())
+    node.switch.lose_ovsdb()
+    await node.call("DEL", network())
+    node.switch.regain_ovsdb()
+    adding = asyncio.ensure_future(node.call("ADD", network()))
+    await asyncio.sleep(0)
+
+    await node.call("DEL", network())
+
+    with pytest.raises(Retry, match="was deleted while it was being added"):
+        await adding
+    assert node.left() == []
+
+
+async def test_second_add_does_not_take_back_what_the_first_has_answered(node: Node) -> None:
+    """An ADD that fails after another of the same attachment has succeeded leaves what stands: a pod runs on it."""
+    node.switch.pause_vswitchd()
+    adding = [asyncio.ensure_future(node.call("ADD", network(OVS))) for _ in range(2)]
+    await node.switch.waited.wait()
+    await asyncio.sleep(0)
+    second_fails = iter([False, True])
+    look = node.driver.observe
+
+    def observe(want: Want) -> Seen:
+        seen = look(want)
+        done = want.goal is not Goal.LEAVING and seen.files_current and next(second_fails, None)
+        return msgspec.structs.replace(seen, switch_trouble="OVSDB is away") if done else seen
+
+    node.driver.observe = observe  # type: ignore[method-assign] # what the second of them sees last
+    node.switch.start_vswitchd()
+    results = await asyncio.gather(*adding, return_exceptions=True)
+
+    assert sorted(isinstance(result, Retry) for result in results) == [False, True]
+    assert len(node.switch.ports()) == 1
+    found = node.journal.get(ATTACHMENT)
+    assert found
+    assert found.goal is Goal.ATTACHED
