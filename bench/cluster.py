@@ -183,7 +183,7 @@ class Cluster:
             if time.monotonic() > end:
                 raise LabError(f"the ADD of {pod} did not come to wait for its PodVif; see {self._daemon.log}")
             time.sleep(LOOK)
-        time.sleep(LOOK)
+        time.sleep(LOOK)  # the line is written just before the wait begins
 
     async def _make(self, key: Key, uid: str) -> None:
         metadata = {"namespace": key.namespace, "name": key.name, "labels": {NODE_LABEL: NODE}}

@@ -100,7 +100,7 @@ class Story:
 
     def _without_ovsdb(self) -> None:
         self._stage.switch.stop_ovsdb()
-        time.sleep(6)
+        time.sleep(6)  # so that the picture has it: some scrapes long
         self._failing_add("server")
         self._pods.pop().close()
         self._stage.switch.start_ovsdb()
@@ -108,7 +108,7 @@ class Story:
 
     def _killed(self) -> None:
         self._stage.switch.kill_vswitchd()
-        time.sleep(1)
+        time.sleep(1)  # likewise
         photograph("doctor", ["doctor", "--config-file", str(self._stage.daemon.config)])
         self._failing_add("client")
         self._stage.switch.start_vswitchd()

@@ -42,6 +42,7 @@ pod's former sandbox to its next one, so that a sandbox that leaves does not tak
 """
 
 import enum
+from collections.abc import Iterable
 
 import msgspec
 
@@ -160,12 +161,7 @@ def _precondition(want: Want, seen: Seen) -> Fail | None:
             )
         )
     if seen.port and not is_ours(want, seen.port):
-        return Fail(
-            Refused(
-                f"OVS port {vif.name} is there and is not podvif's",
-                f"look at it with: ovs-vsctl list Interface {vif.name}",
-            )
-        )
+        return foreign_port(vif)
     if SocketFile.DIRECTORY in {seen.pod_socket, seen.ovs_socket}:
         path = vif.socket if seen.pod_socket is SocketFile.DIRECTORY else vif.ovs_socket
         return Fail(Refused(f"a directory lies at {path}", "remove it", code=errors.IO_FAILURE))
@@ -183,14 +179,7 @@ def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
     if why_not_port(vif, port) or _blocked(want, seen) or _lost(want, seen):
         return Step.UNPLUG
     if port.error or port.ofport == -1:
-        words = port.error or "it could not be opened (ofport -1)"
-        return Fail(
-            Refused(
-                f"Open vSwitch refused port {vif.name} on bridge {vif.bridge}: {words}",
-                "ovs-vswitchd's log says more",
-                code=errors.IO_FAILURE,
-            )
-        )
+        return refused_by_ovs(vif, port)
     if port.ofport is None:
         return Step.AWAIT_PORT
     if vif.listener is Listener.OVS:
@@ -310,10 +299,37 @@ def why_not_port(vif: Vif, port: SeenPort) -> str | None:
         ("VLAN", port.tag, port.tag if vif.neutron else vif.vlan),
         ("mtu_request", port.mtu_request, vif.mtu),
     )
+    return first_difference(vif, compared)
+
+
+def first_difference(vif: Vif, compared: Iterable[tuple[str, object, object]]) -> str | None:
+    """The first in which an OVS port is not as wanted, of so many (what, has, wants); None when there is none."""
     for what, has, wants in compared:
         if has != wants:
             return f"OVS port {vif.name} has {what} {has}, wanted is {wants}"
     return None
+
+
+def foreign_port(vif: Vif) -> Fail:
+    """Why nothing is done where a port of somebody else has the name."""
+    return Fail(
+        Refused(
+            f"OVS port {vif.name} is there and is not podvif's",
+            f"look at it with: ovs-vsctl list Interface {vif.name}",
+        )
+    )
+
+
+def refused_by_ovs(vif: Vif, port: SeenPort) -> Fail:
+    """Open vSwitch's own words on a port that it could not open."""
+    words = port.error or "it could not be opened (ofport -1)"
+    return Fail(
+        Refused(
+            f"Open vSwitch refused port {vif.name} on bridge {vif.bridge}: {words}",
+            "ovs-vswitchd's log says more",
+            code=errors.IO_FAILURE,
+        )
+    )
 
 
 def why_not_attached(want: Want, seen: Seen) -> str | None:

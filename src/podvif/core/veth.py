@@ -42,7 +42,19 @@ nothing of the pod's namespace.  While OVSDB cannot be asked all but the pair st
 import ipaddress
 
 from podvif import errors, names
-from podvif.core.attach import Fail, Link, Mend, Step, Want, is_ours, is_wired, marks_missing
+from podvif.core.attach import (
+    Fail,
+    Link,
+    Mend,
+    Step,
+    Want,
+    first_difference,
+    foreign_port,
+    is_ours,
+    is_wired,
+    marks_missing,
+    refused_by_ovs,
+)
 from podvif.errors import Bug, Refused, Retry
 from podvif.model import Addresses, Goal, PortKind, Route, Seen, SeenDevice, SeenPair, SeenPort
 
@@ -77,12 +89,7 @@ def _precondition(want: Want, seen: Seen) -> Fail | None:
             )
         )
     if seen.port and not is_ours(want, seen.port):
-        return Fail(
-            Refused(
-                f"OVS port {vif.name} is there and is not podvif's",
-                f"look at it with: ovs-vsctl list Interface {vif.name}",
-            )
-        )
+        return foreign_port(vif)
     if pair.host and not host_is_ours(want, pair.host):
         device = names.host_device(vif.port_id)
         return Fail(
@@ -122,7 +129,7 @@ def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
     if port is None:
         return Step.PLUG if seen.settled else Step.AWAIT_REMOVAL
     if port.error or port.ofport == -1:
-        return Step.UNPLUG if want.mend is Mend.ANYTHING else _refused_by_ovs(want, port)
+        return Step.UNPLUG if want.mend is Mend.ANYTHING else refused_by_ovs(want.vif, port)
     if port.ofport is None:
         return Step.AWAIT_PORT
     if want.vif.kind is PortKind.HYBRID and pair.host.master != names.linux_bridge(want.vif.port_id):
@@ -133,17 +140,6 @@ def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
     if marks_missing(want, port):
         return Step.WRITE_MARKS
     return None if is_wired(want.vif, port) else Step.AWAIT_WIRED
-
-
-def _refused_by_ovs(want: Want, port: SeenPort) -> Fail:
-    words = port.error or "it could not be opened (ofport -1)"
-    return Fail(
-        Refused(
-            f"Open vSwitch refused port {want.vif.name} on bridge {want.vif.bridge}: {words}",
-            "ovs-vswitchd's log says more",
-            code=errors.IO_FAILURE,
-        )
-    )
 
 
 def _toward_absent(want: Want, seen: Seen) -> Step | Fail | None:
@@ -198,9 +194,8 @@ def why_not_port(want: Want, port: SeenPort, pair: SeenPair) -> str | None:
         ("attached-mac", port.external_ids.get("attached-mac"), vif.mac),
         ("VLAN", port.tag, port.tag if vif.neutron else vif.vlan),
     )
-    for what, has, wants in compared:
-        if has != wants:
-            return f"OVS port {vif.name} has {what} {has}, wanted is {wants}"
+    if difference := first_difference(vif, compared):
+        return difference
     if vif.kind is PortKind.HYBRID:
         return None if pair.linux_bridge else f"the Linux bridge of OVS port {vif.name} is missing or not whole"
     if pair.host is None or pair.pod is None:

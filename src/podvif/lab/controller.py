@@ -6,18 +6,17 @@ last words.
 
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from podvif.lab import programs
+from podvif.lab.daemon import Sections, kuryr_conf
 from podvif.lab.process import Child, LabError, wait_for_words
 
 START = 30.0
 """Seconds the controller may take until it stands for election."""
-
-Sections = Mapping[str, Mapping[str, str]]
 
 
 class Controller:
@@ -40,9 +39,9 @@ class Controller:
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "kuryr.conf"
         self.log = folder / "podvif-controller.log"
-        sections: dict[str, dict[str, str]] = {
+        sections: Sections = {
             "kubernetes": {"kubeconfig": str(kubeconfig)},
-            "neutron": dict(neutron),
+            "neutron": neutron,
             # Another leader need not be waited for as long as in a cluster.
             "controller": {
                 "metrics_bind": "",
@@ -51,12 +50,7 @@ class Controller:
                 "lease_retry_period": "0.3",
             },
         }
-        for section, options in (more or {}).items():
-            sections.setdefault(section, {}).update(options)
-        lines: list[str] = []
-        for section, options in sections.items():
-            lines += [f"[{section}]", *(f"{name} = {value}" for name, value in options.items()), ""]
-        self.config.write_text("\n".join(lines))
+        self.config.write_text(kuryr_conf(sections, more or {}))
         self._child: Child | None = None
 
     def __enter__(self) -> Self:
@@ -75,11 +69,9 @@ class Controller:
         Raises:
             LabError: it ended first, or took longer than `timeout` seconds; the message has its last words.
         """
-        beside = Path(sys.executable).with_name("podvif")
-        program = [str(beside)] if beside.exists() else [sys.executable, "-m", "podvif"]
         self.log.unlink(missing_ok=True)
         self.log.touch()
-        command = [*program, "controller", "--config-file", str(self.config)]
+        command = [*programs.podvif(), "controller", "--config-file", str(self.config)]
         self._child = Child(command, log=self.log, env=dict(os.environ), name="podvif controller")
         wait_for_words("stands for election", self.log, timeout, self._child)
 
@@ -104,5 +96,4 @@ class Controller:
 
     def rss_kib(self) -> int:
         """Its resident memory in KiB (VmRSS of proc(5))."""
-        status = Path(f"/proc/{self.child.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0])
+        return self.child.rss_kib()

@@ -7,13 +7,13 @@ own last words.
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from podvif.lab import programs
 from podvif.lab.process import Child, LabError, wait_any
 from podvif.lab.sandbox import inside
 
@@ -21,6 +21,15 @@ START = 20.0
 """Seconds the daemon may take to say that it is ready."""
 
 Sections = Mapping[str, Mapping[str, str]]
+
+
+def kuryr_conf(sections: Sections, more: Sections) -> str:
+    """The text of a configuration file; what `more` says wins."""
+    lines: list[str] = []
+    for section in [*sections, *(name for name in more if name not in sections)]:
+        options = {**sections.get(section, {}), **more.get(section, {})}
+        lines += [f"[{section}]", *(f"{name} = {value}" for name, value in options.items()), ""]
+    return "\n".join(lines)
 
 
 class NodeDaemon:
@@ -86,7 +95,7 @@ class NodeDaemon:
     def __enter__(self) -> Self:
         for needed in (self.folder, self.state_dir, self.mount_point):
             needed.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(self._rendered())
+        self.config.write_text(kuryr_conf(self._sections, self._more))
         self.start()
         return self
 
@@ -96,14 +105,6 @@ class NodeDaemon:
         if self._child is not None:
             self.stop()
 
-    def _rendered(self) -> str:
-        """kuryr.conf, an INI file."""
-        lines: list[str] = []
-        for section in [*self._sections, *(name for name in self._more if name not in self._sections)]:
-            options = {**self._sections.get(section, {}), **self._more.get(section, {})}
-            lines += [f"[{section}]", *(f"{name} = {value}" for name, value in options.items()), ""]
-        return "\n".join(lines)
-
     def start(self, timeout: float = START) -> float:
         """Start it and wait until it is ready; returns the seconds it took.
 
@@ -112,9 +113,7 @@ class NodeDaemon:
         """
         if self._child is not None and self._child.alive():
             raise LabError(f"podvif node runs already (pid {self.pid})")
-        beside = Path(sys.executable).with_name("podvif")
-        installed = [str(beside)] if beside.exists() else [sys.executable, "-m", "podvif"]
-        program = self._program or installed
+        program = self._program or programs.podvif()
         began = time.monotonic()
         notices = self._listen()
         env = os.environ | {"NOTIFY_SOCKET": notices.getsockname()} | self._env
@@ -182,8 +181,7 @@ class NodeDaemon:
 
     def rss_kib(self) -> int:
         """Its resident memory in KiB (VmRSS of proc(5))."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0])
+        return self.child.rss_kib()
 
     def cpu_seconds(self) -> float:
         """The processor time it has used so far, user and system (utime and stime of proc(5))."""

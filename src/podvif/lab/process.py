@@ -146,6 +146,11 @@ class Child:
         self.send(signal.SIGKILL)
         return self.wait(GRACE)
 
+    def rss_kib(self) -> int:
+        """Its resident memory in KiB (VmRSS of proc(5))."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
     def last_words(self, lines: int = 15) -> str:
         """The last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -111,6 +111,12 @@ def openssl() -> str:
     return require("openssl", "openssl")
 
 
+def podvif() -> list[str]:
+    """Podvif as a command: the one beside this Python, else the package of this Python."""
+    beside = Path(sys.executable).with_name("podvif")
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "podvif"]
+
+
 def shim() -> Path:
     """The shim beside this interpreter, where `pip install` puts it, else the one in PATH.
 

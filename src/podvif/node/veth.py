@@ -137,7 +137,7 @@ class VIFKernelDriver:
                 raise Bug(f"{step.value} is no act, or {want.attachment} has nothing for it")
 
     async def wait(self, want: Want, step: Step, seen: Seen) -> None:
-        """Return when what `step` waits for may have come: both waits of a kernel port are for vswitchd."""
+        """Return when what `step` waits for may have come: OVSDB tells of all of it, the agent's word too."""
         del step
         name = want.vif.name
         if self._switch.port(name) == seen.port and self._switch.settled(name) == seen.settled:

@@ -225,11 +225,11 @@ class VIFVHostUserDriver:
             Retry: an I/O error.
             Refused: a directory lies there.
         """
-        failures = []
+        failures, namespaces = [], [self.switch_netns()]
         for entry in self._journal.all():
             if entry.vif.ovs_socket and entry.vif.listener is Listener.OVS:
                 try:
-                    files.remove_dead_socket(entry.vif.ovs_socket, [self.switch_netns()])
+                    files.remove_dead_socket(entry.vif.ovs_socket, namespaces)
                 except PodvifError as error:  # one bad name must not leave all others in the way
                     failures.append(error)
         if failures:
