@@ -1,5 +1,6 @@
 # make demo    two DPDK applications exchange packets over ports that podvif made (root)
 # make demo-neutron   the same for two pods of a cluster with a real Neutron, from their objects on (root)
+# make cluster    a Kubernetes with one node, Multus, Open vSwitch with DPDK and podvif, kept up; make cluster-down ends it (root)
 # make test    every tier of tests that this machine can run; as root all of them
 # make check   ruff, mypy, import-linter, go vet, generated documentation: no root
 # make unit    the unit tests alone: no root, no Open vSwitch, seconds
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 SHIM := $(wildcard shim/*.go shim/go.mod)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo demo-neutron test kube check unit bench chaos venv debian docs format clean
+.PHONY: demo demo-neutron cluster cluster-down test kube check unit bench chaos venv debian docs format clean
 .DELETE_ON_ERROR:
 
 demo: debian venv
@@ -23,13 +24,21 @@ demo-neutron: debian $(VENV)/controller
 	@scripts/build-kube >/dev/null
 	$(BIN)/podvif demo-neutron
 
+cluster: debian $(VENV)/controller
+	@scripts/build-kube >/dev/null
+	@$(BIN)/python -m podvif.lab.standing up
+
+cluster-down:
+	@$(BIN)/python -m podvif.lab.standing down
+
 test: debian check kube
 	cd shim && go test ./...
 	$(PYTEST) $(TESTS)
 
-# etcd and kube-apiserver for tests/kube and tests/whole; five minutes, once. Where it fails it says why, and the tiers are skipped.
+# Kubernetes for tests/kube, tests/whole and tests/cluster; seven minutes, once. Where it fails it says why, and the tiers are skipped.
 kube:
 	@scripts/build-kube >/dev/null || true
+	@scripts/build-kube containerd >/dev/null || true
 
 TESTS ?= tests
 

@@ -44,6 +44,7 @@ class NodeDaemon:
         env: more environment variables.
         program: what is run in place of `podvif`; it gets the same arguments.
         netns: name of the network namespace that it runs in, for kernel ports the one of vswitchd; ours by default.
+        where: what comes before its command instead, for instance a private machine's `inside`.
 
     Attributes:
         config: the configuration file.
@@ -66,6 +67,7 @@ class NodeDaemon:
         env: Mapping[str, str] | None = None,
         program: Sequence[str] = (),
         netns: str = "",
+        where: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.config = folder / "kuryr.conf"
@@ -87,7 +89,7 @@ class NodeDaemon:
         self._more = more or {}
         self._env = dict(env or {})
         self._program = list(program)
-        self._where = inside(netns) if netns else []
+        self._where = list(where) or (inside(netns) if netns else [])
         self.started_in = 0.0
         self._child: Child | None = None
         self._notices: socket.socket | None = None

@@ -3,6 +3,7 @@
 Law: what runs is Kubernetes' own code (lab/kubernetes, built by scripts/build-kube); everything is in one folder; it listens
 on one loopback address that it has for itself, so that labs side by side do not collide and a server that was killed finds
 its port free.  There is no kubelet, scheduler or controller manager: pods are objects, and nothing collects garbage.
+`lab/controlplane.py` makes it the API server of a real cluster.
 """
 
 import json
@@ -35,16 +36,23 @@ def folder_of_programs() -> Path:
         LabError: they are not built.
     """
     if given := os.environ.get(PROGRAMS):
-        folder, remedy = Path(given), f"set {PROGRAMS} to the folder that has it and etcd"
-    elif _BUILD.exists():
-        folder, remedy = (
-            Path(output([str(_BUILD), "--where"]).strip()),
-            "run scripts/build-kube, which takes some minutes",
-        )
-    else:
-        raise LabError(f"kube-apiserver is not there: set {PROGRAMS} to the folder that has it and etcd")
-    if not (folder / "kube-apiserver").exists():
-        raise LabError(f"kube-apiserver is not in {folder}: {remedy}")
+        if not (Path(given) / "kube-apiserver").exists():
+            raise LabError(f"kube-apiserver is not in {given}: set {PROGRAMS} to the folder that has it and etcd")
+        return Path(given)
+    return build_folder("kubernetes", "kube-apiserver")
+
+
+def build_folder(part: str, program: str) -> Path:
+    """The folder of what `scripts/build-kube PART` builds, which has this program.
+
+    Raises:
+        LabError: it is not built; the message says how to.
+    """
+    if not _BUILD.exists():
+        raise LabError(f"{program} is not there: it is built by scripts/build-kube of podvif's source tree")
+    folder = Path(output([str(_BUILD), "--where", part]).strip())
+    if not (folder / program).exists():
+        raise LabError(f"{program} is not in {folder}: run scripts/build-kube {part}, which takes some minutes")
     return folder
 
 
@@ -62,6 +70,7 @@ class KubeApi:
         certificate: what the server shows; it signs itself.
         token: an administrator's.
         nobody: the token of a user without rights.
+        programs: the folder that has Kubernetes' programs.
     """
 
     def __init__(self, folder: Path, *flags: str) -> None:
@@ -73,8 +82,10 @@ class KubeApi:
         self._key = folder / "apiserver.key"
         self._tokens = folder / "tokens.csv"
         self._flags = flags
-        self._programs = folder_of_programs()
+        self._subject = "/CN=kube-apiserver"
+        self.programs = folder_of_programs()
         self.token, self.nobody = secrets.token_hex(16), secrets.token_hex(16)
+        self._where: list[str] = []  # what comes before a command
         self._etcd: Child | None = None
         self._api: Child | None = None
 
@@ -127,7 +138,7 @@ class KubeApi:
     def start_etcd(self) -> None:
         """Start etcd; it may take a moment until it answers, which kube-apiserver waits for."""
         client, peer = (f"http://{self.address}:{port}" for port in (self._etcd_port, self._peer_port))
-        command = [str(self._programs / "etcd"), "--name", "lab", "--data-dir", str(self.folder / "etcd")]
+        command = [*self._where, str(self.programs / "etcd"), "--name", "lab", "--data-dir", str(self.folder / "etcd")]
         command += ["--unsafe-no-fsync", "--log-level", "warn", "--initial-cluster", f"lab={peer}"]
         command += ["--listen-client-urls", client, "--advertise-client-urls", client]
         command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
@@ -140,7 +151,9 @@ class KubeApi:
             LabError: it ended first, or was not ready after `timeout` seconds; the message has its last words.
         """
         began = time.monotonic()
-        self._api = Child(self._command(), log=self.folder / "kube-apiserver.log", name="kube-apiserver")
+        self._api = Child(
+            [*self._where, *self._command()], log=self.folder / "kube-apiserver.log", name="kube-apiserver"
+        )
         while not self.ready():
             if not self._api.alive():
                 raise self._api.died()
@@ -150,7 +163,12 @@ class KubeApi:
         return time.monotonic() - began
 
     def _command(self) -> list[str]:
-        flags = {
+        flags = self._settings()
+        return [str(self.programs / "kube-apiserver"), *(f"--{name}={flags[name]}" for name in flags), *self._flags]
+
+    def _settings(self) -> dict[str, str]:
+        """Flags of kube-apiserver."""
+        return {
             "etcd-servers": f"http://{self.address}:{self._etcd_port}",
             "bind-address": self.address,
             "secure-port": str(self.port),
@@ -168,7 +186,6 @@ class KubeApi:
             "disable-admission-plugins": "ServiceAccount",
             "profiling": "false",
         }
-        return [str(self._programs / "kube-apiserver"), *(f"--{name}={flags[name]}" for name in flags), *self._flags]
 
     def ready(self) -> bool:
         """Whether it says that it is ready."""
@@ -206,16 +223,24 @@ class KubeApi:
 
     def _make_certificate(self) -> None:
         """One certificate, which the server shows and clients trust; its key also signs service accounts' tokens."""
-        names = f"subjectAltName=IP:{self.address},IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc"
+        names = f"subjectAltName={','.join(self._names())}"
         usage = "keyUsage=critical,digitalSignature,keyCertSign"
         command = [programs.openssl(), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        command += ["-subj", "/CN=kube-apiserver", "-days", "3650", "-addext", names, "-addext", usage]
+        command += ["-subj", self._subject, "-days", "3650", "-addext", names, "-addext", usage]
         output([*command, "-keyout", str(self._key), "-out", str(self.certificate)])
+
+    def _names(self) -> list[str]:
+        """What the certificate is for, as openssl writes it."""
+        return [f"IP:{self.address}", "IP:127.0.0.1", "DNS:localhost", "DNS:kubernetes.default.svc"]
 
     def _write_credentials(self) -> None:
         self._tokens.touch(0o600)
-        self._tokens.write_text(f'{self.token},admin,admin,"system:masters"\n{self.nobody},nobody,nobody\n')
+        self._tokens.write_text("".join(f"{line}\n" for line in self._users()))
         self.write_kubeconfig(self.kubeconfig)
+
+    def _users(self) -> list[str]:
+        """Lines of a token file: token, name, UID, groups."""
+        return [f'{self.token},admin,admin,"system:masters"', f"{self.nobody},nobody,nobody"]
 
 
 def _post(url: str, document: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,6 +40,7 @@ class PrivateOvs(OvsClient):
         pmd_maxsleep: microseconds that an idle forwarding thread may sleep; 0 never sleeps, OVS's own default.
         other_config: more keys for the Open_vSwitch row; they win over ours.
         netns: name of the network namespace that vswitchd runs in; without it a nameless one, which ends with vswitchd.
+        where: what comes before vswitchd's command instead, for instance a private machine's `inside`.
 
     Attributes:
         rundir: `folder`; OVS makes the sockets of client-mode ports there.
@@ -54,9 +55,12 @@ class PrivateOvs(OvsClient):
         pmd_maxsleep: int = 500,
         other_config: Mapping[str, str] | None = None,
         netns: str = "",
+        where: Sequence[str] = (),
     ) -> None:
         super().__init__(folder)
         self.netns = netns
+        nameless = [programs.unshare(), "--net", "--"]
+        self._where = list(where) or (inside(netns) if netns else nameless)
         self._env = os.environ | {
             "OVS_RUNDIR": str(folder),
             "OVS_LOGDIR": str(folder),
@@ -137,8 +141,7 @@ class PrivateOvs(OvsClient):
             f"--{key}={self.rundir}/ovs-vswitchd.{end}"
             for key, end in (("pidfile", "pid"), ("log-file", "log"), ("unixctl", "ctl"))
         ]
-        where = inside(self.netns) if self.netns else [programs.unshare(), "--net", "--"]
-        command = [*where, programs.vswitchd(), self.ovsdb, *files, "-vconsole:off"]
+        command = [*self._where, programs.vswitchd(), self.ovsdb, *files, "-vconsole:off"]
         self._vswitchd = Child(command, log=log, env=self._env, name="ovs-vswitchd")
         facts = ["wait-until", "Open_vSwitch", ".", "dpdk_initialized=true", f"cur_cfg>={wanted}"]
         waiter = Child(

@@ -106,6 +106,16 @@ def unshare() -> str:
     return require("unshare", "util-linux")
 
 
+def nsenter() -> str:
+    """Path of nsenter."""
+    return require("nsenter", "util-linux")
+
+
+def busybox() -> str:
+    """Path of a busybox that needs no library."""
+    return require("busybox", "busybox-static")
+
+
 def openssl() -> str:
     """Path of openssl."""
     return require("openssl", "openssl")
