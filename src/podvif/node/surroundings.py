@@ -16,6 +16,7 @@ from podvif.host import files, machine, netns
 from podvif.host.machine import Machine
 from podvif.model import Entry, Goal, PortKind
 from podvif.node.checks import Check, State, Switch, few, listed, pid_file
+from podvif.node.journal import parse_entry
 from podvif.settings import Settings
 
 CNI_DIRECTORY = "/etc/cni/net.d"
@@ -314,7 +315,7 @@ def read_journal(state_dir: str) -> list[Entry]:
         if name.startswith(".") or not name.endswith(".json"):
             continue
         with contextlib.suppress(msgspec.MsgspecError):
-            found.append(msgspec.json.decode(files.read_text(directory, name) or "", type=Entry))
+            found.append(parse_entry(name, files.read_text(directory, name) or ""))
     return found
 
 

@@ -227,7 +227,7 @@ def test_read_journal(conf: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "state/attachments"
     folder.mkdir(parents=True)
     mine = entry()
-    (folder / "c0ffee:net1.json").write_bytes(msgspec.json.encode(mine))
+    (folder / "c0ffee:net1.attached.json").write_bytes(msgspec.json.encode(mine))
     for name in ("spoilt:x.json", ".c0ffee:net2.json.new", "a.unreadable"):
         (folder / name).write_text("{")
 
