@@ -121,7 +121,7 @@ class Bench:
                     tags=("bench", f"{INTERFACE_TAG}eth0"),  # without the mark: the sweep has nothing to do with it
                 )
                 async with gate:
-                    return (await client.create_port(request, sought=True)).id
+                    return (await client.create_port(request)).id
 
             began = time.monotonic()
             made = await asyncio.gather(*(one(number) for number in range(ports)))
