@@ -94,16 +94,16 @@ def held(path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("who", "mount_point", "state", "words"),
+    ("who", "mount_point", "answer"),
     [
-        ((0, "ffffffffff"), "", State.OK, "may open every socket"),
-        ((0, "0"), "", State.OK, "podvif opens each application's socket to it"),
-        ((0, "0"), "/proc/self", State.FAILURE, "without access control lists"),
-        ((60600, "0"), "", State.FAILURE, "may not enter"),
+        ((0, "ffffffffff"), "", (State.OK, "may open every socket")),
+        ((0, "0"), "", (State.OK, "podvif opens each application's socket to it")),
+        ((0, "0"), "/proc/self", (State.FAILURE, "without access control lists")),
+        ((60600, "0"), "", (State.FAILURE, "may not enter")),
     ],
 )
 def test_access(
-    conf: Settings, tmp_path: Path, who: tuple[int, str], mount_point: str, state: State, words: str
+    conf: Settings, tmp_path: Path, who: tuple[int, str], mount_point: str, answer: tuple[State, str]
 ) -> None:
     """Whoever vswitchd runs as reaches applications' sockets, if it may go into the directory and that has lists."""
     uid, capabilities = who
@@ -114,7 +114,7 @@ def test_access(
     with held(path) as pid:
         status = f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t9\t9\t9\t9\nGroups:\t\nCapEff:\t{capabilities}\n"
         put(tmp_path, f"/proc/{pid}/status", status)
-        told(surroundings.access(conf, Machine(str(tmp_path))), state, words)
+        told(surroundings.access(conf, Machine(str(tmp_path))), *answer)
 
 
 @pytest.mark.parametrize(
