@@ -35,7 +35,8 @@ test: debian check kube
 	cd shim && go test ./...
 	$(PYTEST) $(TESTS)
 
-# Kubernetes for tests/kube, tests/whole and tests/cluster; seven minutes, once. Where it fails it says why, and the tiers are skipped.
+# Kubernetes for tests/kube, tests/whole, tests/cluster and the bench; seven minutes, once. Where it fails it says why, the tiers are
+# skipped, and the bench says what it has not measured.
 kube:
 	@scripts/build-kube >/dev/null || true
 	@scripts/build-kube containerd >/dev/null || true
@@ -54,7 +55,7 @@ check: $(VENV)/dev
 	cd shim && go vet ./...
 	$(BIN)/python scripts/generate_docs.py --check
 
-bench: debian $(VENV)/dev
+bench: debian $(VENV)/dev kube
 	$(BIN)/python -m bench $(BENCH)
 
 SEEDS ?= 5

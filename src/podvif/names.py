@@ -7,7 +7,7 @@ find what ADD made even when every record of it is lost.
 import hashlib
 import uuid
 
-from podvif.model import Attachment, SocketDir, SocketPath
+from podvif.model import Attachment, Goal, SocketDir, SocketPath
 
 DEAD_VLAN = 4095
 """The tag of a port that belongs to no network (neutron_lib.constants, DEAD_VLAN_TAG)."""
@@ -112,9 +112,9 @@ def node_label(node_name: str) -> str:
     return f"{node_name[: LABEL_MAX - 17]}-{digest}"
 
 
-def journal_file(attachment: Attachment) -> str:
+def journal_file(attachment: Attachment, goal: Goal) -> str:
     """Name of the journal's file: a colon can stand in neither part, so no two attachments share one."""
-    return f"{attachment.container_id}:{attachment.ifname}.json"
+    return f"{attachment.container_id}:{attachment.ifname}.{goal.value}.json"
 
 
 def journal_directory(state_dir: str) -> str:

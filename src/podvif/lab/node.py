@@ -62,7 +62,6 @@ class DpdkNode:
                 self.switch, self.mount_point, self.machine.path("/var/lib/cni/networks"), self.journal
             ),
             *(f"network namespace {path.name}" for path in sorted(namespaces.glob("cni-*"))),
-            *(f"container {each}" for each in self.cluster.runtime.containers()),
         ]
 
 

@@ -1,0 +1,109 @@
+"""Pods of the cluster tests, and what their applications say.
+
+Law: a pod is written as a user writes it; its application finds its port by the spec's own commands.
+"""
+
+import json
+import os
+import time
+from typing import Any
+
+from podvif.lab import image
+from podvif.lab.node import DpdkNode
+from podvif.lab.onenode import OneNode
+from podvif.lab.process import LabError, wait_any
+from podvif.lab.testpmd import Screen
+
+Document = dict[str, Any]
+
+START = """\
+CONTAINER_ID=`egrep -o '[a-f0-9]{64}/hostname' /proc/self/mountinfo | cut -c 1-64`
+. $MOUNT_POINT/$CONTAINER_ID.env
+exec stdbuf -oL dpdk-testpmd --lcores 0,1@0 --no-pci --in-memory --single-file-segments -m 128 \
+    $VHOSTUSER_VDEVS -- --total-num-mbufs=8192 --stats-period=1 --forward-mode=$FORWARD
+"""
+
+IDLE = "trap 'exit 0' TERM; while :; do sleep 1 & wait; done"
+
+
+def nad(name: str = "dpdk", **keys: Any) -> Document:
+    """A network for DPDK ports that podvif serves standalone."""
+    addresses = {"type": "host-local", "ranges": [[{"subnet": "10.77.0.0/24"}]]}
+    config = {"cniVersion": "1.0.0", "name": name, "type": "podvif-cni", "bridge": "br-dpdk", "ipam": addresses} | keys
+    about = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"}
+    return about | {"metadata": {"name": name}, "spec": {"config": json.dumps(config)}}
+
+
+def pod(name: str, script: str, *, networks: str = "", sockets: bool = True, pages: int = 0, **env: str) -> Document:
+    """A pod whose one container runs a shell script.
+
+    Args:
+        name: of the pod.
+        script: what it runs.
+        networks: the annotation that asks for additional interfaces.
+        sockets: whether it mounts the directory of sockets.
+        pages: hugepages of 2 MiB that it asks for.
+        env: more variables of the script.
+    """
+    container: Document = {
+        "name": "app",
+        "image": image.APP,
+        "imagePullPolicy": "Never",
+        "command": ["/bin/sh", "-c", script],
+        "env": [{"name": key, "value": value} for key, value in ({"MOUNT_POINT": "/var/run/vhostuser"} | env).items()],
+        "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"memory": "256Mi"}},
+        "volumeMounts": [],
+    }
+    volumes: list[Document] = []
+    if sockets:
+        container["volumeMounts"].append({"name": "vhostuser", "mountPath": "/var/run/vhostuser"})
+        volumes.append({"name": "vhostuser", "hostPath": {"path": "/var/run/vhostuser", "type": "Directory"}})
+    if pages:
+        container["resources"]["limits"] |= {"hugepages-2Mi": f"{2 * pages}Mi", "cpu": "500m"}
+        container["resources"]["requests"]["hugepages-2Mi"] = f"{2 * pages}Mi"
+        container["volumeMounts"].append({"name": "hugepages", "mountPath": "/dev/hugepages"})
+        volumes.append({"name": "hugepages", "emptyDir": {"medium": "HugePages-2Mi"}})
+    annotations = {"k8s.v1.cni.cncf.io/networks": networks} if networks else {}
+    spec = {"dnsPolicy": "Default", "terminationGracePeriodSeconds": 5, "containers": [container], "volumes": volumes}
+    about = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations}}
+    return about | {"spec": spec}
+
+
+def dpdk_pod(name: str, forward: str, networks: str = "") -> Document:
+    """A pod that runs dpdk-testpmd in this forward mode on all of its ports."""
+    return pod(name, START, networks=networks, pages=64, FORWARD=forward)
+
+
+def wait_for_packets(cluster: OneNode, name: str, timeout: float = 60.0) -> int:
+    """Wait until a pod's testpmd has received packets on port 0 since this began; how many it has.
+
+    Raises:
+        LabError: it had not; the message has its last lines.
+    """
+    screen, first, lines = Screen(), -1, [""]
+    deadline = time.monotonic() + timeout
+    with cluster.following(name) as log:
+        while time.monotonic() < deadline and wait_any([log.stdout.fileno()], deadline - time.monotonic()):
+            for raw in _available(log.stdout.fileno()).decode(errors="replace").splitlines(keepends=True):
+                lines[-1] += raw
+                if not raw.endswith("\n"):
+                    continue
+                if screen.feed(lines[-1].rstrip()):
+                    now = screen.ports[0].rx_packets
+                    first = now if first < 0 else first
+                    if now > first:
+                        return now
+                lines.append("")
+    raise LabError(f"pod {name} received no packets within {timeout:g} s; its last lines:\n" + "\n".join(lines[-15:]))
+
+
+def _available(descriptor: int) -> bytes:
+    return os.read(descriptor, 65536)
+
+
+def wait_until_clean(node: DpdkNode, timeout: float = 20.0) -> None:
+    """Nothing of any pod is left on the node, now or soon: the runtime takes sandboxes away after their pods are gone."""
+    deadline = time.monotonic() + timeout
+    while left := node.left():
+        assert time.monotonic() < deadline, left
+        wait_any([], 0.1)
