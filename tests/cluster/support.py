@@ -20,7 +20,7 @@ START = """\
 CONTAINER_ID=`egrep -o '[a-f0-9]{64}/hostname' /proc/self/mountinfo | cut -c 1-64`
 . $MOUNT_POINT/$CONTAINER_ID.env
 exec stdbuf -oL dpdk-testpmd --lcores 0,1@0 --no-pci --in-memory --single-file-segments -m 128 \
-    $VHOSTUSER_VDEVS -- --total-num-mbufs=8192 --stats-period=1 --forward-mode=$FORWARD
+    $VHOSTUSER_VDEVS -- --total-num-mbufs=8192 --stats-period=1 --forward-mode=$FORWARD $EXTRA
 """
 
 IDLE = "trap 'exit 0' TERM; while :; do sleep 1 & wait; done"
@@ -69,9 +69,9 @@ def pod(name: str, script: str, *, networks: str = "", sockets: bool = True, pag
     return about | {"spec": spec}
 
 
-def dpdk_pod(name: str, forward: str, networks: str = "") -> Document:
+def dpdk_pod(name: str, forward: str, networks: str = "", extra: str = "") -> Document:
     """A pod that runs dpdk-testpmd in this forward mode on all of its ports."""
-    return pod(name, START, networks=networks, pages=64, FORWARD=forward)
+    return pod(name, START, networks=networks, pages=64, FORWARD=forward, EXTRA=extra)
 
 
 def wait_for_packets(cluster: OneNode, name: str, timeout: float = 60.0) -> int:

@@ -63,7 +63,9 @@ def app() -> Image:
     drivers = _drivers()
     stdbuf = [Path(programs.require("stdbuf", "coreutils")), *Path("/usr/libexec/coreutils").glob("libstdbuf.so")]
     files: dict[str, Path | bytes] = {"bin/busybox": Path(busybox)}
-    binaries = [testpmd, *stdbuf, *drivers]
+    # Busybox's own network clients crash: without a dynamic loader glibc cannot look up even an address.
+    bash = Path(programs.require("bash", "bash"))
+    binaries = [testpmd, bash, *stdbuf, *drivers]
     for path in [*binaries, *libraries(binaries)]:
         # One file of many names stays one: a driver that is loaded twice registers twice.
         real = path.parent / path.resolve().name

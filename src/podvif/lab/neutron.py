@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from podvif.lab import programs
+from podvif.lab.machine import Machine
 from podvif.lab.neutron_backends import START, MariaDb, Processes, RabbitMq, start_ovn
 from podvif.lab.neutron_files import (
     BRIDGE,
@@ -66,6 +67,7 @@ class PrivateNeutron:
         quota: limits by resource, for instance `{"port": 10}`.
         extension_drivers: of ML2; without `tag_ports_during_bulk_creation`, as most clouds are, Neutron says nothing about
             tags in a request for a port, and does not take them.
+        machine: whose switch it shall work on, in that machine's network namespace; without it in one of its own.
 
     Attributes:
         ovs: the switch, whose vswitchd runs in the namespace.
@@ -82,6 +84,7 @@ class PrivateNeutron:
         mode: str = "server",
         quota: Mapping[str, int] | None = None,
         extension_drivers: Sequence[str] = ("port_security",),
+        machine: Machine | None = None,
     ) -> None:
         if mechanism is Mechanism.OVN and mode != "server":
             raise LabError("ML2/OVN knows the mode server alone")
@@ -93,6 +96,7 @@ class PrivateNeutron:
         self.port = 0
         self._quota = dict(quota or {})
         self._extension_drivers = extension_drivers
+        self._machine = machine
         self._agents = 0
         self._stack = contextlib.ExitStack()
         self._api: Child | None = None
@@ -119,15 +123,19 @@ class PrivateNeutron:
 
     def _start(self) -> None:
         venv = neutron_venv()
-        self._places = Places(self.folder, venv, self.folder / "ovs")
-        self.box: Sandbox = self._stack.enter_context(sandbox())
+        machine = self._machine
+        rundir = machine.path("/run/openvswitch") if machine else self.folder / "ovs"
+        self._places = Places(self.folder, venv, rundir)
+        self.box: Sandbox = machine.box if machine else self._stack.enter_context(sandbox())
         env = {"OVS_RUNDIR": str(self._places.rundir), "OVN_RUNDIR": str(self.folder), "OVN_LOGDIR": str(self.folder)}
         self._processes = Processes(self.box.name, self.folder, env)
         self._stack.callback(self._processes.kill_all)
         # What takes longest begins first; all of it is waited for later.
         broker = RabbitMq(self._places, self._processes) if self.mechanism is Mechanism.OVS else None
         database = MariaDb(self._places, self._processes)
-        self.ovs = self._stack.enter_context(PrivateOvs(self._places.rundir, netns=self.box.name))
+        self.ovs = self._stack.enter_context(
+            PrivateOvs(self._places.rundir, netns=self.box.name, where=machine.inside if machine else ())
+        )
         self.ovs.vsctl("add-br", PROVIDER, "--", "set", "Bridge", PROVIDER, "datapath_type=netdev")
         if broker is None:
             start_ovn(self._places, self._processes, self.ovs)

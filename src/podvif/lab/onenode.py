@@ -56,6 +56,7 @@ class OneNode:
         containerd: its major version, 1 or 2.
         node: the node's name.
         machine: where it runs, if that stands already; else it makes one.
+        wait: whether to wait until the node is ready, which it is not before a plugin that answers STATUS is.
 
     Attributes:
         folder: as given.
@@ -76,6 +77,7 @@ class OneNode:
         containerd: int = 1,
         node: str = "node",
         machine: Machine | None = None,
+        wait: bool = True,
     ) -> None:
         self.folder = folder
         self.node = node
@@ -83,6 +85,7 @@ class OneNode:
         self._multus = multus
         self._version = containerd
         self._given = machine
+        self._wait = wait
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -111,7 +114,7 @@ class OneNode:
             self.put_network(self._network)
         self.kubelet = self._stack.enter_context(Kubelet(self.machine, self.plane, self.node))
         self._stack.callback(self.delete_pods)
-        if self._network is not None:
+        if self._network is not None and self._wait:
             self.wait_for_node()
         # Without it no pod is admitted.
         self.kubectl("wait", "serviceaccount/default", "--for=create", f"--timeout={READY:g}s")
