@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from podvif.lab.image import Image, write
 
@@ -18,7 +19,7 @@ def _image(folder: Path) -> Image:
     program = folder / "program"
     program.write_bytes(b"#!/bin/sh\n")
     program.chmod(0o4775)
-    files = {"usr/lib/program": program, "etc/passwd": b"root\n"}
+    files: dict[str, Path | bytes] = {"usr/lib/program": program, "etc/passwd": b"root\n"}
     return Image("localhost/test:1", files, {"lib": "usr/lib"}, ("tmp",), ("/usr/lib/program",))
 
 
@@ -28,7 +29,7 @@ def test_whole(tmp_path: Path) -> None:
     write(_image(tmp_path), archive)
     contents = _contents(archive)
 
-    def blob(about: dict[str, str]) -> bytes:
+    def blob(about: dict[str, Any]) -> bytes:
         found = contents["blobs/sha256/" + about["digest"].removeprefix("sha256:")]
         assert (len(found), "sha256:" + hashlib.sha256(found).hexdigest()) == (about["size"], about["digest"])
         return found
