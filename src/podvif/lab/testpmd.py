@@ -10,7 +10,7 @@ import shlex
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -95,6 +95,7 @@ class Testpmd:
         interface: number of the only interface to use; None uses all of the pod.
         core: the CPU of its forwarding thread; the first one, which OVS's does not use, by default.
         extra: more arguments of the application, for instance `--rxq=2`.
+        mounts: directories that it sees at other places, as a container does: where they are, by where it sees them.
     """
 
     __test__ = False  # pytest: the name is the program's
@@ -110,6 +111,7 @@ class Testpmd:
         interface: int | None = None,
         core: int | None = None,
         extra: Sequence[str] = (),
+        mounts: Mapping[Path, Path] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         prefix = f"podvif-testpmd-{secrets.token_hex(4)}"
@@ -131,6 +133,10 @@ class Testpmd:
             f"--file-prefix={prefix} {vdevs} -- {shlex.join(application)}"
         )
         inside = [programs.ip(), "netns", "exec", netns] if netns else []
+        if mounts:
+            inside += ["unshare", "--mount", "--propagation", "private"]
+            binds = [shlex.join(["mount", "--bind", str(there), str(seen)]) + " && " for seen, there in mounts.items()]
+            script = "".join(binds) + script
         # Into a pipe testpmd prints 4 KiB at a time, four rounds of figures, hence stdbuf.
         # DPDK makes a folder per process below RUNTIME_DIRECTORY, else in /var/run/dpdk, where it would stay.
         self._command = ["env", f"RUNTIME_DIRECTORY={folder}", *inside, "/bin/sh", "-c", script]

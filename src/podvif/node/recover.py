@@ -278,7 +278,8 @@ class Recovery:
         # Nothing but a pod's own attachments: what it does in its directory is no business of others.
         if name is None or not name.startswith("."):
             for entry in self._journal.of_directory(SocketDir(directory)):
-                self.touch(entry.attachment, "files" if name is None else "own directory")
+                cause = "socket" if name == entry.vif.name else "pod file"
+                self.touch(entry.attachment, "files" if name is None else cause)
 
     def _file_changed(self, name: str) -> None:
         if name.startswith("."):
