@@ -10,10 +10,12 @@ import pytest
 
 from podvif.errors import Refused
 from podvif.host import mounts, poddir
-from podvif.host.poddir import Owner
-from podvif.node.volumes import Mounts
+from podvif.model import Access
+from podvif.node.guard import Guard
+from podvif.node.volumes import Mounts, OwnDirectories
 from tests.contract.conftest import not_here
 from tests.fakes.mounts import FakeMounts
+from tests.fakes.settings import settings
 
 
 def table(folder: Path) -> list[str]:
@@ -142,16 +144,19 @@ class TestReal:
         assert table(tmp_path) == []
 
     def test_owner(self, tmp_path: Path) -> None:
-        """A pod's directory is root's and its group's, whoever had it before, and what lies above lets nobody list it."""
+        """A pod's directory is made root's and its group's, whoever had it before, below one that pods do not go through."""
         path = tmp_path / "run" / "pods" / "u"
+        directories = OwnDirectories(Guard(settings(tmp_path), lambda: None))
 
-        poddir.ensure_pod_directory(str(path), Owner(1234))
+        directories.ensure_pod_directory(str(path), Access(gid=1234))
         path.chmod(0o777)
-        poddir.ensure_pod_directory(str(path), Owner(4321))
+        directories.ensure_pod_directory(str(path), Access(gid=4321))
 
         found = path.stat()
-        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, 4321, 0o770)
-        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o711
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, 4321, 0o2770)
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        directories.remove_pod_directory(str(path))
+        assert not path.exists()
 
     def test_mounted_within(self, tmp_path: Path) -> None:
         """What is mounted in a pod's directory is not entered, and keeps it until it is gone."""

@@ -12,7 +12,7 @@ from podvif import errors
 from podvif.errors import Refused
 from podvif.host import poddir
 from podvif.host.mounts import Place
-from podvif.host.poddir import Owner
+from podvif.model import Access
 
 
 class FakeMounts:
@@ -59,14 +59,14 @@ def _place(directory: str) -> Place:
 
 
 class FakePodDirectories:
-    """`podvif.host.poddir` without owners; `owners` has what each directory would have been given."""
+    """`podvif.node.volumes.OwnDirectories` without owners; `owners` has whom each directory would have been given to."""
 
     def __init__(self) -> None:
-        self.owners: dict[str, Owner] = {}
+        self.owners: dict[str, Access] = {}
 
-    def ensure_pod_directory(self, path: str, owner: Owner) -> None:
+    def ensure_pod_directory(self, path: str, access: Access) -> None:
         Path(path).mkdir(mode=0o770, parents=True, exist_ok=True)
-        self.owners[path] = owner
+        self.owners[path] = access
 
     def remove_pod_directory(self, path: str) -> None:
         poddir.remove_pod_directory(path)

@@ -72,7 +72,7 @@ class World:
                 netns=box.name,
                 forward="txonly" if to else "rxonly",
                 eth_peer=to,
-                mounts={seen: volume.target},
+                before=apart(volume.target, seen),
             )
         )
 
@@ -113,6 +113,12 @@ def pages() -> Iterator[None]:
     """Hugepages for two applications, and for what vswitchd takes for their ports."""
     with hugepages(2 * (testpmd.PAGES + lab_ovs.PAGES_PER_PORT)):
         yield
+
+
+def apart(directory: Path, seen: Path) -> list[str]:
+    """What to put before a command so that it sees a directory at another place, as a container does."""
+    script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(directory), str(seen)]
 
 
 def listing(folder: Path) -> set[str]:

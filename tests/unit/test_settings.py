@@ -103,6 +103,10 @@ def test_every_option(write: Write) -> None:
         "run_dir": "/f",
         "csi_endpoint": "/g",
         "csi_registration_dir": "/h",
+        "vswitchd_user": "openvswitch:hugetlbfs",
+        "socket_group": "dpdk",
+        "socket_mode": "0660",
+        "selinux_context": "system_u:object_r:container_file_t:s0",
     }
     lines = []
     for section, options in SECTIONS.items():
@@ -380,3 +384,10 @@ def test_own_directories_beside_shared_one(write: Write) -> None:
     )
 
     assert found.csi_registration_dir == ""
+
+
+@pytest.mark.parametrize("mode", ["rw", "0o660", "1777", "66", "0668"])
+def test_socket_mode(write: Write, mode: str) -> None:
+    """A mode is three octal digits."""
+    with pytest.raises(Refused, match=f"socket_mode = {mode} is no mode"):
+        load([write(f"[vhostuser]\nsocket_mode = {mode}\n")])

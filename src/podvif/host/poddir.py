@@ -1,56 +1,21 @@
-"""A pod's own directory: made for it, and removed with whatever the pod has left in it.
+"""The end of a pod's own directory, with whatever the pod has left in it; `podvif.node.guard` makes one.
 
 Law: what lies in such a directory is the pod's doing.  It is reached by descriptors, no link in it is followed, nothing
 mounted in it is entered, and neither depth nor number of what was put there can exhaust the daemon.
 """
 
-import contextlib
 import errno
 import os
 import secrets
 import time
 
-import msgspec
-
 from podvif import errors
 from podvif.errors import Retry
 from podvif.host import files
 
-_MODE = 0o770
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECONDS = 30.0
 """Seconds after which a directory that somebody goes on filling is left to the next try."""
-
-
-class Owner(msgspec.Struct, frozen=True):
-    """Whom a pod's directory belongs to beside root: the gid of its fsGroup, None where it has none."""
-
-    fs_group: int | None = None
-
-
-def ensure_pod_directory(path: str, owner: Owner) -> None:
-    """Have the directory, root's and the pod's group's and nobody else's; the directory above it may be passed through.
-
-    Raises:
-        Refused: no directory is there, or it may not be made.
-        Retry: the disk is full or an I/O error.
-    """
-    parent = path.rpartition("/")[0]
-    try:
-        # Who runs vswitchd has to get through; the names in it are for root alone to list.
-        os.makedirs(parent, mode=0o711, exist_ok=True)  # noqa: PTH103
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)  # noqa: PTH102
-        descriptor = os.open(path, _DIRECTORY)
-    except OSError as error:
-        raise files.io_error(error, f"the pod's own directory {path} cannot be made") from error
-    try:
-        os.fchown(descriptor, 0, owner.fs_group or 0)
-        os.fchmod(descriptor, _MODE)
-    except OSError as error:
-        raise files.io_error(error, f"the pod's own directory {path} cannot be given to its pod") from error
-    finally:
-        os.close(descriptor)
 
 
 def remove_pod_directory(path: str) -> None:

@@ -25,7 +25,7 @@ from podvif.kube.client import Outcome
 from podvif.kube.convert import parse_pod
 from podvif.kube.resources import PODS, Document, Key, Resource
 from podvif.model import Attachment, Entry, Goal, Pod, PortKind, SeenPort, Vif, Volume
-from podvif.node.sources import Standalone, Volumes, refuse_existing
+from podvif.node.sources import Standalone, Volumes, access_of, refuse_existing
 from podvif.podvifs import Interface, PodVif
 from podvif.settings import Settings
 
@@ -249,7 +249,8 @@ class Cluster:
         asked = request.expect_attachment()
         attachment = Attachment(asked.container_id, interface.name)
         pod = Pod(podvif.namespace, podvif.name, podvif.spec.runtime_uid or podvif.spec.pod_uid)
-        vif = self._vif(interface, podvif, network, self._volumes.of_pod(pod))
+        volume = self._volumes.of_pod(pod)
+        vif = self._vif(interface, podvif, network, volume)
         main = attachment == asked and serve.way_of(request.config) is Way.MAIN
         addresses = serve.addresses_of(interface, main=main)
         if attachment == asked:
@@ -262,6 +263,7 @@ class Cluster:
             vif=vif,
             netns=request.netns,
             pod=pod,
+            access=access_of(volume) if volume else None,
             addresses=addresses,
             leader="" if attachment == asked else asked.ifname,
         )

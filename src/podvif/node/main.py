@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 from podvif import errors
 from podvif.daemon import life, log
 from podvif.daemon.version import version
-from podvif.errors import Refused
-from podvif.host import mounts, poddir, systemd, veth
+from podvif.errors import PodvifError, Refused
+from podvif.host import mounts, systemd, veth
 from podvif.ipam.delegate import Delegate
 from podvif.node import about, report
 from podvif.node.drivers import Drivers
+from podvif.node.guard import Guard
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.recover import Recovery
 from podvif.node.server import Server
 from podvif.node.sources import Standalone
 from podvif.node.verbs import Verbs
-from podvif.node.volumes import Volumes
+from podvif.node.volumes import OwnDirectories, Volumes
 from podvif.ovs.switch import Switch
 from podvif.settings import Settings, load
 
@@ -86,12 +87,12 @@ async def _serve(settings: Settings) -> None:
     switch = Switch(settings.ovsdb_connection)
     journal = Journal(settings.state_dir)
     delegate = Delegate(settings.ipam_timeout)
-    volumes = Volumes(settings, mounts, poddir)
+    drivers = Drivers(switch, journal, delegate, settings, veth)
+    volumes = Volumes(settings, mounts, OwnDirectories(drivers.guard))
     apiserver = _apiserver(settings, switch, volumes)
     source = apiserver.source if apiserver else Standalone(settings, volumes)
     readiness = Readiness(switch, settings, source.why_not)
     metrics = _metrics(settings)
-    drivers = Drivers(switch, journal, delegate, settings, veth)
     measured = metrics.measured(drivers, journal) if metrics else drivers
     verbs = Verbs(settings, journal, measured, delegate, readiness, source=source)
     recovery = Recovery(journal, verbs, drivers, switch, settings, volumes=volumes)
@@ -108,7 +109,7 @@ async def _serve(settings: Settings) -> None:
         },
         metrics.verb if metrics else None,
     )
-    _make_mount_point(settings.mount_point)
+    _make_mount_point(settings.mount_point, drivers.guard)
     if metrics:
         metrics.watch(journal, switch, recovery)
         pages = await _open_pages(settings.metrics_bind, metrics, readiness)
@@ -190,9 +191,14 @@ async def _open_pages(bind: str, metrics: "Metrics", readiness: Readiness) -> "H
     return pages
 
 
-def _make_mount_point(path: str) -> None:
+def _make_mount_point(path: str, guard: Guard) -> None:
     """Make the pods' directory at start, as after a boot: /run is empty then, and pods mount it as an existing one."""
     try:
         os.makedirs(path, mode=0o755, exist_ok=True)  # noqa: PTH103
     except OSError as error:
         _LOG.error("[vhostuser] mount_point %s cannot be made: %s", path, error.strerror)
+        return
+    try:
+        guard.make_mount_point(path)
+    except PodvifError as error:
+        _LOG.error("[vhostuser] mount_point: %s; %s", error.message, error.remedy)

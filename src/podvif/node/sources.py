@@ -14,7 +14,7 @@ from podvif.core import translate
 from podvif.core.cni import Request
 from podvif.errors import Refused
 from podvif.host import netns
-from podvif.model import Attachment, Entry, Goal, IpamCall, Pod, PortKind, SocketDir, Vif, Volume
+from podvif.model import Access, Attachment, Entry, Goal, IpamCall, Pod, PortKind, SocketDir, Vif, Volume
 from podvif.settings import Settings
 
 
@@ -47,6 +47,11 @@ class Volumes(Protocol):
         """The directory behind a volume."""
 
 
+def access_of(volume: Volume) -> Access:
+    """Whose the directory behind a volume is: kubelet says the pod's group, and nobody its user."""
+    return Access(gid=volume.fs_group)
+
+
 class Standalone:
     """The CNI configuration says what the port is, a CNI IPAM plugin says which addresses it has."""
 
@@ -63,7 +68,8 @@ class Standalone:
         """
         network = translate.parse_network(request.config)
         vif = translate.vif_from_network(request, network, self._settings.mount_point, self._settings.ovs_vhu_path)
-        if volume := self._volumes.of_pod(request.pod):
+        volume = self._volumes.of_pod(request.pod)
+        if volume:
             vif = translate.in_own_directory(vif, self._volumes.directory_of(volume), volume)
         requested = translate.requested_ips(request, network)
         ipam = None
@@ -94,6 +100,7 @@ class Standalone:
                 pod=request.pod,
                 ipam=ipam,
                 created=time.time(),
+                access=access_of(volume) if volume else None,
             )
         ]
 

@@ -18,11 +18,12 @@ import msgspec
 
 from podvif import errors, names
 from podvif.errors import PodvifError, Refused
-from podvif.host import files
+from podvif.host import files, poddir
 from podvif.host.mounts import Place
-from podvif.host.poddir import Owner
-from podvif.model import Pod, SocketDir, Volume
+from podvif.model import Access, Pod, SocketDir, Volume
 from podvif.node.converge import Locks
+from podvif.node.guard import Guard
+from podvif.node.sources import access_of
 from podvif.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -45,13 +46,55 @@ class Mounts(Protocol):
 
 
 class Directories(Protocol):
-    """What volumes need of directories (`podvif.host.poddir`)."""
+    """What volumes need of directories (`OwnDirectories`)."""
 
-    def ensure_pod_directory(self, path: str, owner: Owner) -> None:
-        """Have the directory, with its owner."""
+    def ensure_pod_directory(self, path: str, access: Access) -> None:
+        """Have the directory, for whom it is."""
 
     def remove_pod_directory(self, path: str) -> None:
         """Have it no more, with all that is in it."""
+
+
+class OwnDirectories:
+    """Directories as the guard makes them."""
+
+    def __init__(self, guard: Guard) -> None:
+        """Take the guard."""
+        self._guard = guard
+
+    def ensure_pod_directory(self, path: str, access: Access) -> None:
+        """Have the directory, the pod's and vswitchd's and nobody else's.
+
+        Raises:
+            Refused: something else is there, or it may not be made.
+            Retry: the disk is full or an I/O error.
+        """
+        parent = path.rpartition("/")[0]
+        make_way(parent)
+        self._guard.make_parent(parent)
+        self._guard.make_directory(path, access)
+
+    def remove_pod_directory(self, path: str) -> None:
+        """Have it no more, with all that is in it.
+
+        Raises:
+            Refused: something in it cannot be removed.
+            Retry: an I/O error, or it is still in use.
+        """
+        poddir.remove_pod_directory(path)
+
+
+def make_way(directory: str) -> None:
+    """Make the directory of the pods' own directories, for root alone until a guard says who else may go through.
+
+    Raises:
+        Refused: it may not be made.
+        Retry: the disk is full or an I/O error.
+    """
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
+    except OSError as error:
+        raise files.io_error(error, f"[node] run_dir: {directory} cannot be made") from error
 
 
 class Volumes:
@@ -142,9 +185,9 @@ class Volumes:
         """Why no pod could be given a directory, one sentence; None when one could."""
         directory = names.own_directories(self._settings.run_dir)
         try:
-            os.makedirs(directory, mode=0o711, exist_ok=True)  # noqa: PTH103
-        except OSError as error:
-            return f"[node] run_dir: {directory} cannot be made: {error.strerror}"
+            make_way(directory)
+        except PodvifError as error:
+            return error.message
         return files.why_not_movable(self._settings.ovs_vhu_path, directory)
 
     # -- what kubelet asks ---------------------------------------------------------------------------------------------
@@ -195,7 +238,7 @@ class Volumes:
         if former != volume:
             self._remember(volume)
         try:
-            self._host.ensure_pod_directory(directory, Owner(volume.fs_group))
+            self._host.ensure_pod_directory(directory, access_of(volume))
             self._mounts.ensure_bound(directory, volume.target, read_only=volume.read_only)
         except Refused:
             # Kubelet takes that for its last word, and does not ask to unpublish what has failed so.

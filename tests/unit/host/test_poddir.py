@@ -1,4 +1,4 @@
-"""A pod's own directory goes, whatever the pod has left in it; owners stand in tests/contract/test_mounts.py."""
+"""A pod's own directory goes, whatever the pod has left in it; owners stand in test_rights.py."""
 
 import os
 import resource
@@ -10,7 +10,6 @@ import pytest
 
 from podvif.errors import PodvifError
 from podvif.host import poddir
-from podvif.host.poddir import Owner
 
 
 @pytest.fixture
@@ -89,18 +88,8 @@ def test_a_link_in_its_place(own: Path, tmp_path: Path) -> None:
 
     with pytest.raises(PodvifError):
         poddir.remove_pod_directory(str(own))
-    with pytest.raises(PodvifError):
-        poddir.ensure_pod_directory(str(own), Owner())
 
     assert (outside / "x").exists()
-
-
-def test_cannot_be_made(tmp_path: Path) -> None:
-    """A directory that cannot be made is refused with its path."""
-    (tmp_path / "pods").write_text("")
-
-    with pytest.raises(PodvifError, match=f"{tmp_path}/pods/u cannot be made"):
-        poddir.ensure_pod_directory(str(tmp_path / "pods" / "u"), Owner())
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -9,16 +9,18 @@ import msgspec
 import pytest
 
 from podvif import errors, names
+from podvif.core import decide
 from podvif.core.attach import Step
 from podvif.core.pods import MIRROR
 from podvif.errors import PodvifError, Refused
 from podvif.kube.resources import PODS
 from podvif.model import Attachment, Entry, Goal, Listener, Pod
+from podvif.node.verbs import want_attached
 from podvif.podvifs import Interface, InterfaceState, WantedInterface
 from tests.fakes import podvifs
 from tests.fakes.cluster import OTHER_SUBNET, UID
 from tests.fakes.clusternode import MAIN, SECONDS, ClusterNode
-from tests.fakes.node import volume
+from tests.fakes.node import recovering, until, volume
 from tests.fakes.podvifs import CLIENT, port_id
 from tests.fakes.values import config, port_of
 
@@ -409,6 +411,38 @@ async def test_several_interfaces(made: Callable[..., ClusterNode]) -> None:
         assert await node.call("CHECK", checking) == {}
         node.node.switch.remove_port(ports[1])
         await refusal(node.call("CHECK", checking), f"OVS port {ports[1]} is missing")
+        await node.call("DEL")
+        assert node.node.left() == []
+
+
+async def test_several_are_looked_at_once_more(made: Callable[..., ClusterNode]) -> None:
+    """What happens to an early interface while a late one is being attached is mended when the ADD is over."""
+    cluster = made()
+    cluster.controller._host_paths = ()
+    async with cluster.running() as node, recovering(node.node):
+        node.agent.works = False
+        await several(node)
+        adding = node.calling()
+        ports, early, late = node.node.switch.ports, "tap00000001-00", "tap00000002-00"
+        await until(lambda: {early, late} <= set(ports()))
+        node.agent.wire(early)
+
+        def is_attached() -> bool:
+            entry = node.node.journal.get(Attachment("c0ffee", "vu0"))
+            assert entry
+            want = want_attached(entry)
+            return decide.why_not_attached(want, node.node.driver.observe(want)) is None
+
+        await until(is_attached)
+        for _ in range(100):
+            await asyncio.sleep(0)  # the ADD sees that too, and has nothing left to do for this one
+        node.node.switch.remove_port(early)
+        node.agent.wire(late)
+        await adding
+        assert early not in ports()
+
+        node.agent.works = True
+        await until(is_attached)
         await node.call("DEL")
         assert node.node.left() == []
 

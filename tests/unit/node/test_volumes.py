@@ -1,7 +1,6 @@
 """Volumes: directories of pods, from kubelet's first call to its last, and whatever comes between."""
 
 import asyncio
-import os
 import socket
 import threading
 from pathlib import Path
@@ -12,8 +11,7 @@ import pytest
 
 from podvif import errors, names
 from podvif.errors import Refused, Retry
-from podvif.host.poddir import Owner
-from podvif.model import Attachment, Listener, Pod, SocketDir, Volume
+from podvif.model import Access, Attachment, Listener, Pod, SocketDir, Volume
 from podvif.node.sweep import Sweep
 from podvif.node.volumes import Volumes
 from podvif.settings import Settings
@@ -88,7 +86,7 @@ async def test_published(world: World) -> None:
 
     directory = str(world.own / UID)
     assert list(world.mounts.table) == [volume.target]
-    assert world.directories.owners == {directory: Owner(1234)}
+    assert world.directories.owners == {directory: Access(gid=1234)}
     found = volumes.of_pod(volume.pod)
     assert found is not None
     assert msgspec.structs.replace(found, created=0.0) == volume
@@ -395,17 +393,11 @@ async def test_caller_gives_up(world: World) -> None:
 def test_why_not(world: World) -> None:
     """A node whose run_dir can be had serves volumes, and one whose cannot says which option it is."""
     assert world.daemon().why_not() is None
-    assert world.own.stat().st_mode & 0o777 == 0o711 & ~_umask()
+    assert world.own.stat().st_mode & 0o777 == 0o700
 
     world.own.rmdir()
     world.own.write_text("")
     assert "[node] run_dir" in (world.daemon().why_not() or "")
-
-
-def _umask() -> int:
-    found = os.umask(0o022)
-    os.umask(found)
-    return found
 
 
 # -- over the whole daemon ---------------------------------------------------------------------------------------------
