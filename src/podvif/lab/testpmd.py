@@ -11,7 +11,7 @@ import shlex
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -99,6 +99,7 @@ class Testpmd:
         extra: more arguments of the application, for instance `--rxq=2`.
         user: as whom it runs, without any capability; root by default.
         before: what to put before its command, for instance to give it mounts of its own; it has to become the command.
+        mounts: directories that it sees at other places, as a container does: where they are, by where it sees them.
     """
 
     __test__ = False  # pytest: the name is the program's
@@ -116,6 +117,7 @@ class Testpmd:
         extra: Sequence[str] = (),
         user: User | None = None,
         before: Sequence[str] = (),
+        mounts: Mapping[Path, Path] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         prefix = f"podvif-testpmd-{secrets.token_hex(4)}"
@@ -137,6 +139,10 @@ class Testpmd:
             f"--file-prefix={prefix} {vdevs} -- {shlex.join(application)}"
         )
         inside = [programs.ip(), "netns", "exec", netns] if netns else []
+        if mounts:
+            inside += ["unshare", "--mount", "--propagation", "private"]
+            binds = [shlex.join(["mount", "--bind", str(there), str(seen)]) + " && " for seen, there in mounts.items()]
+            script = "".join(binds) + script
         inside += before
         runtime = folder
         if user:
