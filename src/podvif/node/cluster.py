@@ -68,7 +68,9 @@ class Api(Protocol):
     ) -> Document | Outcome:
         """Server-side apply."""
 
-    async def merge(self, resource: Resource, key: Key, document: Document, manager: str) -> Document | Outcome:
+    async def merge(
+        self, resource: Resource, key: Key, document: Document, manager: str, *, status: bool = False
+    ) -> Document | Outcome:
         """JSON merge patch."""
 
 
