@@ -149,30 +149,6 @@ class Pod(msgspec.Struct, frozen=True):
         return f"{self.namespace}/{self.name}" if self.name else ""
 
 
-class Volume(msgspec.Struct, frozen=True):
-    """A volume that kubelet had published for a pod: what no mount table tells, and so the node's record of it.
-
-    Attributes:
-        id: kubelet's name for it.
-        target: where kubelet wants it, absolute.
-        pod: whose.
-        mounted_at: where its containers mount it.
-        service_account: the pod's, for people.
-        read_only: its containers may not write.
-        fs_group: gid that the pod's containers have beside their own; None where the pod says none.
-        created: seconds since the epoch.
-    """
-
-    id: str
-    target: str
-    pod: Pod
-    mounted_at: SocketDir
-    service_account: str = ""
-    read_only: bool = False
-    fs_group: int | None = None
-    created: float = 0.0
-
-
 class Access(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who may use a directory of a pod's own and the sockets that Open vSwitch makes for it; root and vswitchd may anyway.
 
@@ -221,6 +197,30 @@ class Rights(msgspec.Struct, frozen=True):
     groups: tuple[tuple[int, int], ...] = ()
     mask: int | None = None
     label: str = ""
+
+
+class Volume(msgspec.Struct, frozen=True):
+    """A volume that kubelet had published for a pod: what no mount table tells, and so the node's record of it.
+
+    Attributes:
+        id: kubelet's name for it.
+        target: where kubelet wants it, absolute.
+        pod: whose.
+        mounted_at: where its containers mount it.
+        service_account: the pod's, for people.
+        read_only: its containers may not write.
+        fs_group: gid that the pod's containers have beside their own; None where the pod says none.
+        created: seconds since the epoch.
+    """
+
+    id: str
+    target: str
+    pod: Pod
+    mounted_at: SocketDir
+    service_account: str = ""
+    read_only: bool = False
+    fs_group: int | None = None
+    created: float = 0.0
 
 
 class IpamCall(msgspec.Struct, frozen=True):

@@ -394,13 +394,13 @@ class Settings(msgspec.Struct, frozen=True):
     node_name: str = ""
     cluster_network: bool = True
     additional_ifname_prefix: str = "eth"
-    run_dir: str = "/var/run/podvif"
-    csi_endpoint: str = ""
-    csi_registration_dir: str = ""
     vswitchd_user: str = ""
     socket_group: str = ""
     socket_mode: str = ""
     selinux_context: str = ""
+    run_dir: str = "/var/run/podvif"
+    csi_endpoint: str = ""
+    csi_registration_dir: str = ""
 
 
 class ControllerSettings(msgspec.Struct, frozen=True):

@@ -208,22 +208,6 @@ class Node:
 MakeNode = Callable[..., Node]
 
 
-POD_UID = "0d5bd2f5-6d0a-4a57-9d7e-2b1f6f3c7a41"
-
-
-def volume(node: Node, uid: str = POD_UID, **changes: Any) -> Volume:
-    """What kubelet asks for a pod of that UID."""
-    target = node.folder / "kubelet" / uid
-    target.parent.mkdir(exist_ok=True)
-    values: dict[str, Any] = {
-        "id": f"csi-{uid}",
-        "target": str(target),
-        "pod": Pod("ns", "p", uid),
-        "mounted_at": SocketDir("/sockets"),
-    }
-    return Volume(**values | changes)
-
-
 @contextlib.asynccontextmanager
 async def recovering(node: Node) -> AsyncIterator[None]:
     """Recovery runs, and has taken its first look at everything."""
@@ -241,3 +225,19 @@ async def until(ready: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not ready():  # noqa: ASYNC110  whatever event brings it, the fact is what counts
             await asyncio.sleep(0.005)
+
+
+POD_UID = "0d5bd2f5-6d0a-4a57-9d7e-2b1f6f3c7a41"
+
+
+def volume(node: Node, uid: str = POD_UID, **changes: Any) -> Volume:
+    """What kubelet asks for a pod of that UID."""
+    target = node.folder / "kubelet" / uid
+    target.parent.mkdir(exist_ok=True)
+    values: dict[str, Any] = {
+        "id": f"csi-{uid}",
+        "target": str(target),
+        "pod": Pod("ns", "p", uid),
+        "mounted_at": SocketDir("/sockets"),
+    }
+    return Volume(**values | changes)

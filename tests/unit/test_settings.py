@@ -100,13 +100,13 @@ def test_every_option(write: Write) -> None:
         "node_name": "n1",
         "cluster_network": False,
         "additional_ifname_prefix": "net",
-        "run_dir": "/f",
-        "csi_endpoint": "/g",
-        "csi_registration_dir": "/h",
         "vswitchd_user": "openvswitch:hugetlbfs",
         "socket_group": "dpdk",
         "socket_mode": "0660",
         "selinux_context": "system_u:object_r:container_file_t:s0",
+        "run_dir": "/f",
+        "csi_endpoint": "/g",
+        "csi_registration_dir": "/h",
     }
     lines = []
     for section, options in SECTIONS.items():
@@ -356,6 +356,13 @@ def test_controller_refuses(write: Write, text: str, words: str) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("mode", ["rw", "0o660", "1777", "66", "0668"])
+def test_socket_mode(write: Write, mode: str) -> None:
+    """A mode is three octal digits."""
+    with pytest.raises(Refused, match=f"socket_mode = {mode} is no mode"):
+        load([write(f"[vhostuser]\nsocket_mode = {mode}\n")])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -384,10 +391,3 @@ def test_own_directories_beside_shared_one(write: Write) -> None:
     )
 
     assert found.csi_registration_dir == ""
-
-
-@pytest.mark.parametrize("mode", ["rw", "0o660", "1777", "66", "0668"])
-def test_socket_mode(write: Write, mode: str) -> None:
-    """A mode is three octal digits."""
-    with pytest.raises(Refused, match=f"socket_mode = {mode} is no mode"):
-        load([write(f"[vhostuser]\nsocket_mode = {mode}\n")])

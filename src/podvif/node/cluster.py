@@ -68,7 +68,9 @@ class Api(Protocol):
     ) -> Document | Outcome:
         """Server-side apply."""
 
-    async def merge(self, resource: Resource, key: Key, document: Document, manager: str) -> Document | Outcome:
+    async def merge(
+        self, resource: Resource, key: Key, document: Document, manager: str, *, status: bool = False
+    ) -> Document | Outcome:
         """JSON merge patch."""
 
 
@@ -208,7 +210,8 @@ class Cluster:
             theirs = podvif is None or whose.why_not(podvif) is not None
             if seen and theirs:
                 raise serve.gone(str(waiting.key))
-            seen = not theirs
+            # One without an interface says why there is none, and is replaced when that is mended.
+            seen = podvif is not None and not theirs and bool(podvif.spec.interfaces)
             answer = serve.next_answer(request, network, whose, podvif)
             if isinstance(answer, Serve) and podvif is not None:
                 return podvif, answer.interfaces

@@ -168,10 +168,10 @@ class Recovery:
         self._switch.on_connect(lambda: self.touch_all("OVSDB"))
         self._switch.on_ports(self._ports_changed)
         self._verbs.on_failure(lambda attachment: self.touch(attachment, "a verb failed"))
+        self._verbs.on_several(lambda attachment: self.touch(attachment, "ADD of several"))
         self._volumes.on_directory(self._directory_changed)
         for directory in self._volumes.directories():
             self._directory_changed(directory, there=True)
-        self._verbs.on_several(lambda attachment: self.touch(attachment, "ADD of several"))
         self.touch_all("start")
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -13,12 +13,12 @@ from podvif.core import decide
 from podvif.core.attach import Step
 from podvif.core.pods import MIRROR
 from podvif.errors import PodvifError, Refused
-from podvif.kube.resources import PODS
+from podvif.kube.resources import PODS, PODVIFS
 from podvif.model import Attachment, Entry, Goal, Listener, Pod
 from podvif.node.verbs import want_attached
-from podvif.podvifs import Interface, InterfaceState, WantedInterface
+from podvif.podvifs import NODE_LABEL, Interface, InterfaceState, WantedInterface
 from tests.fakes import podvifs
-from tests.fakes.cluster import OTHER_SUBNET, UID
+from tests.fakes.cluster import NODE, OTHER_SUBNET, UID
 from tests.fakes.clusternode import MAIN, SECONDS, ClusterNode
 from tests.fakes.node import recovering, until, volume
 from tests.fakes.podvifs import CLIENT, port_id
@@ -195,6 +195,24 @@ async def test_pod_that_ends_while_add_waits(made: Callable[..., ClusterNode]) -
 
         assert error.code == errors.UNKNOWN_CONTAINER
         assert node.node.left() == []
+
+
+async def test_networks_that_are_mended_while_add_waits(made: Callable[..., ClusterNode]) -> None:
+    """A PodVif without an interface, made to say why there is none, may be replaced: the ADD that waits is served by the next one."""
+    async with made().running() as node:
+        spec = {"nodeName": NODE, "podUID": UID}
+        labels = {NODE_LABEL: names.node_label(NODE)}
+        metadata = {"namespace": "ns", "name": "p", "labels": labels}
+        await node.kube.create(PODVIFS, {"metadata": metadata, "spec": spec}, "controller")
+        await node.controller.fail("NetworkAttachmentDefinition ns/fast is missing")
+        await node.told()
+        adding = await begun(node)
+        await node.controller.delete()
+        await node.told()
+        await node.controller.make()
+        await node.controller.bind()
+
+        await asyncio.wait_for(adding, SECONDS)
 
 
 async def test_pod_of_the_same_name(made: Callable[..., ClusterNode]) -> None:
