@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 SHIM := $(wildcard shim/*.go shim/go.mod)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo demo-neutron test kube check unit bench chaos images venv debian docs format clean
+.PHONY: demo demo-neutron test kube helm check unit bench chaos images venv debian docs format clean
 .DELETE_ON_ERROR:
 
 demo: debian venv
@@ -24,13 +24,17 @@ demo-neutron: debian $(VENV)/controller
 	@scripts/build-kube >/dev/null
 	$(BIN)/podvif demo-neutron
 
-test: debian check kube
+test: debian check kube helm
 	cd shim && go test ./...
 	$(PYTEST) $(TESTS)
 
 # etcd and kube-apiserver for tests/kube and tests/whole; five minutes, once. Where it fails it says why, and the tiers are skipped.
 kube:
 	@scripts/build-kube >/dev/null || true
+
+# helm for tests/chart; three minutes, once.
+helm:
+	@scripts/build-helm >/dev/null || true
 
 TESTS ?= tests
 
