@@ -1,13 +1,17 @@
 """The chart before a real API server: every object is good, and an uninstall leaves what is meant to stay."""
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from podvif.lab.kube import KubeApi
 from tests.chart.helm import NAMESPACE, Helm
 from tests.chart.objects import Objects
 from tests.chart.test_values import NEUTRON, STANDALONE
+
+ROOT = Path(__file__).parents[2]
 
 EVERYTHING: dict[str, Any] = {
     "policy": {"enabled": True, "forbidMountPoint": True, "exemptNamespaces": ["kube-system", "multus"]},
@@ -40,6 +44,15 @@ def test_server_takes_every_object(helm: Helm, objects: Objects, values: dict[st
             spec = template["spec"] | {"serviceAccountName": "default"}
             about = template["metadata"] | {"name": "p", "namespace": NAMESPACE}
             objects.apply({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}, dry=True)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").glob("*.yaml")), ids=lambda file: file.stem)
+def test_examples(objects: Objects, file: Path) -> None:
+    """The server takes each example, in a namespace with the PodSecurity that it asks for."""
+    for text in file.read_text().split("\n---\n"):
+        document = msgspec.yaml.decode(text, type=dict[str, Any])
+        document["metadata"].setdefault("namespace", "default")
+        objects.apply(document, dry=document["kind"] != "Namespace")
 
 
 def test_install_and_uninstall(helm: Helm, api: KubeApi, objects: Objects) -> None:
