@@ -28,7 +28,8 @@ test: debian check kube helm
 	cd shim && go test ./...
 	$(PYTEST) $(TESTS)
 
-# etcd and kube-apiserver for tests/kube and tests/whole; five minutes, once. Where it fails it says why, and the tiers are skipped.
+# etcd and kube-apiserver for tests/kube, tests/whole and the bench; five minutes, once. Where it fails it says why, the tiers are
+# skipped, and the bench says what it has not measured.
 kube:
 	@scripts/build-kube >/dev/null || true
 
@@ -50,7 +51,7 @@ check: $(VENV)/dev
 	cd shim && go vet ./...
 	$(BIN)/python scripts/generate_docs.py --check
 
-bench: debian $(VENV)/dev
+bench: debian $(VENV)/dev kube
 	$(BIN)/python -m bench $(BENCH)
 
 SEEDS ?= 5

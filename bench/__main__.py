@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import burst, cluster, growth, idle, noop, picture, recovery, serial, shim, tables, traffic
+from bench import burst, cluster, controller, growth, idle, noop, picture, recovery, serial, shim, tables, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS, FULL, MAXSLEEPS, QUICK, Plan
 from bench.rows import Rows
 from bench.stage import Stage, stage
@@ -65,6 +65,7 @@ class Run:
                 with stage(folder, maxsleep, executable, self._signals) as ready:
                     self._namespaces.append(ready.box.name)
                     self._all(ready)
+            self._controller()
 
     def _all(self, ready: Stage) -> None:
         plan, rows = self._plan, self.rows
@@ -84,14 +85,26 @@ class Run:
                 lambda: traffic.measure(ready, rows, plan.traffic_builds, plan.traffic_rounds, plan.traffic_seconds),
             )
 
+    def _controller(self) -> None:
+        """It has a switch, a Neutron and an API server of its own, and is not measured beside the others."""
+        storm = self._plan.storm
+        self._say(f"The controller, with a Neutron: {storm} pods at once")
+        try:
+            controller.measure(self.rows, self._folder / "controller", storm, self._plan.storms, self._namespaces)
+        except LabError as error:
+            self._failed(f"the controller: {error}")
+
     def _part(self, what: str, ready: Stage, measure: Callable[[], None]) -> None:
         self._say(f"  {what}")
         try:
             measure()
             self._clean(what, ready)
         except LabError as error:
-            self.rows.failures.append(f"{what}, pmd-maxsleep {ready.maxsleep}: {error}")
-            self._console.print(self.rows.failures[-1], style="red", markup=False)
+            self._failed(f"{what}, pmd-maxsleep {ready.maxsleep}: {error}")
+
+    def _failed(self, what: str) -> None:
+        self.rows.failures.append(what)
+        self._console.print(what, style="red", markup=False)
 
     @staticmethod
     def _clean(what: str, ready: Stage) -> None:
@@ -119,7 +132,7 @@ class Run:
 def main() -> int:
     """Run; the exit code is 0 unless something could not run, or was left behind."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="What podvif costs, beside its floor.")
-    parser.add_argument("--quick", action="store_true", help="about two minutes, with wide spreads")
+    parser.add_argument("--quick", action="store_true", help="about three minutes, with wide spreads")
     quick = parser.parse_args().quick
     console = Console(width=None if sys.stdout.isatty() else 140)
     if os.geteuid() != 0:

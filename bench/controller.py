@@ -1,8 +1,8 @@
 """What the controller adds to Neutron: a storm of pods, beside the same ports asked of Neutron itself.
 
 Law: Neutron's own time is that of the bare requests, by podvif's client, at the same concurrency, in the same run and in turn with
-the storms; so it has nothing in it of the API server, of the look for a port that may be there, or of the decisions.  A storm is
-over when the API server has every PodVif as bound.  `python -m bench.controller` runs this part alone.
+the storms, each of the two being first as often as the other; so it has nothing in it of the API server or of the decisions.  A
+storm is over when the API server has every PodVif as bound.  `python -m bench.controller` runs this part alone.
 """
 
 import asyncio
@@ -23,8 +23,9 @@ from podvif.kube.resources import CRDS, NAMESPACES, PODS, PODVIFS, Document, Key
 from podvif.lab import ovs
 from podvif.lab.controller import Controller
 from podvif.lab.hugepages import hugepages
-from podvif.lab.kube import KubeApi
-from podvif.lab.neutron import PrivateNeutron
+from podvif.lab.kube import KubeApi, folder_of_programs
+from podvif.lab.neutron import PrivateNeutron, look_for_all
+from podvif.lab.neutron_files import Mechanism
 from podvif.lab.process import LabError
 from podvif.model import PortRequest
 from podvif.neutron import access
@@ -121,7 +122,7 @@ class Bench:
                     tags=("bench", f"{INTERFACE_TAG}eth0"),  # without the mark: the sweep has nothing to do with it
                 )
                 async with gate:
-                    return (await client.create_port(request, sought=True)).id
+                    return (await client.create_port(request)).id
 
             began = time.monotonic()
             made = await asyncio.gather(*(one(number) for number in range(ports)))
@@ -153,20 +154,27 @@ async def _forever(kube: Kube, version: str) -> AsyncIterator[Document]:
 
 @contextmanager
 def booted(folder: Path) -> Iterator[Bench]:
-    """The parts, up."""
+    """The parts, up; what they need is looked for before the first one starts.
+
+    Raises:
+        LabError: a part is missing.
+    """
+    look_for_all(Mechanism.OVN)
+    folder_of_programs()
     kube, neutron = folder / "k", folder / "n"
-    kube.mkdir()
+    kube.mkdir(parents=True)
     with hugepages(ovs.PAGES), PrivateNeutron(neutron) as real, KubeApi(kube) as api:
         yield Bench(folder / "c", api, real)
 
 
-def measure(rows: Rows, folder: Path, pods: int, turns: int) -> None:
-    """Adds rows of section controller.
+def measure(rows: Rows, folder: Path, pods: int, turns: int, namespaces: list[str]) -> None:
+    """Adds rows of section controller, and the name of its network namespace as soon as there is one.
 
     Raises:
         LabError: a part is missing or did not do what it should.
     """
     with booted(folder) as bench:
+        namespaces.append(bench.neutron.box.name)
         asyncio.run(_turns(bench, rows, folder, pods, turns))
 
 
@@ -175,11 +183,14 @@ async def _turns(bench: Bench, rows: Rows, folder: Path, pods: int, turns: int) 
         with bench.controller as controller:
             await bench.storm(kube, 2)  # the first ones find nothing cached anywhere
             await bench.calm(kube, 2)
-            for _ in range(turns):
-                rows.take(Row("controller", NEUTRON, "s", standing=pods), await bench.alone(pods, folder))
+            for turn in range(turns):
+                if turn % 2 == 0:
+                    rows.take(Row("controller", NEUTRON, "s", standing=pods), await bench.alone(pods, folder))
                 rows.take(Row("controller", PODVIF, "s", standing=pods), await bench.storm(kube, pods))
                 rows.take(Row("controller", RSS, "MB", standing=pods), controller.rss_kib() * 1024 / 1e6)
                 await bench.calm(kube, pods)
+                if turn % 2 == 1:
+                    rows.take(Row("controller", NEUTRON, "s", standing=pods), await bench.alone(pods, folder))
 
 
 def main() -> None:
@@ -187,7 +198,7 @@ def main() -> None:
     pods, turns = (int(argument) for argument in [*sys.argv[1:], "200", "3"][:2])
     rows = Rows()
     with tempfile.TemporaryDirectory(prefix="podvif-bench-") as folder:
-        measure(rows, Path(folder), pods, turns)
+        measure(rows, Path(folder), pods, turns, [])
     for row in rows.rows:
         print(f"{row.what}, {row.standing}: {', '.join(f'{sample:.2f}' for sample in row.samples)} {row.unit}")
 

@@ -1,6 +1,6 @@
 """How much is measured.
 
-Law: here are numbers and nothing else; the full run ends within 20 minutes on two CPUs, the quick one in about two.
+Law: here are numbers and nothing else; the full run ends within 20 minutes on two CPUs, the quick one in about three.
 """
 
 from dataclasses import dataclass
@@ -40,6 +40,8 @@ class Plan:
         cluster_rounds: of ADDs that wait for their PodVif, for each pmd-maxsleep.
         restarts: of vswitchd, with client-mode ports.
         kills: of a server-mode application, each followed by a start.
+        storm: pods that are made at once for the controller.
+        storms: how often, each in turn with as many ports asked of Neutron itself.
     """
 
     rounds: int
@@ -53,6 +55,8 @@ class Plan:
     cluster_rounds: int
     restarts: int
     kills: int
+    storm: int
+    storms: int
 
 
 FULL = Plan(
@@ -67,6 +71,8 @@ FULL = Plan(
     cluster_rounds=40,
     restarts=50,
     kills=100,
+    storm=60,
+    storms=3,
 )
 QUICK = Plan(
     rounds=8,
@@ -80,4 +86,6 @@ QUICK = Plan(
     cluster_rounds=8,
     restarts=3,
     kills=3,
+    storm=20,
+    storms=1,
 )

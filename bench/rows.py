@@ -33,13 +33,13 @@ class Row:
     """One measured thing.
 
     Attributes:
-        section: what was going on: serial, shim, burst, growth, daemon, recovery, traffic.
+        section: what was going on: serial, shim, burst, growth, cluster, daemon, recovery, traffic, controller.
         what: the thing.
         unit: of the samples.
         maxsleep: microseconds of pmd-maxsleep; None where no switch has a part in it.
         mode: of the application, server or client; empty where neither matters.
         verb: ADD or DEL; empty for others.
-        standing: ports that stood beside it.
+        standing: ports that stood beside it; of a storm, its pods.
         samples: in the order in which they were taken; rows that were measured in turn have them in the same order.
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from bench import cluster, contenders, traffic
+from bench import cluster, contenders, controller, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS
 from bench.rows import Row, Rows
 from bench.targets import Verdict, paired, ratio
@@ -41,6 +41,9 @@ def show(console: Console, rows: Rows, judged: Iterable[Verdict]) -> None:
     _grouped(console, "the daemon", list(rows.of("daemon")), "")
     _grouped(console, "recovery", list(rows.of("recovery")), "")
     _grouped(console, "packets (million per second, both directions)", list(rows.of("traffic")), traffic.HAND)
+    _grouped(
+        console, "pods that come at once, and as many ports of Neutron", list(rows.of("controller")), controller.NEUTRON
+    )
     _verdicts(console, judged)
     for remark in rows.remarks:
         console.print(f"remark: {remark}", markup=False)

@@ -149,6 +149,56 @@ class Pod(msgspec.Struct, frozen=True):
         return f"{self.namespace}/{self.name}" if self.name else ""
 
 
+class Access(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who may use a directory of a pod's own and the sockets that Open vSwitch makes for it; root and vswitchd may anyway.
+
+    Attributes:
+        uid: the pod's user (runAsUser), who owns both; 0 where it is not known.
+        gid: the pod's group (fsGroup), None where it has none.
+    """
+
+    uid: int = 0
+    gid: int | None = None
+
+
+class Account(msgspec.Struct, frozen=True):
+    """As whom a process acts on files.
+
+    Attributes:
+        uid: its user on the file system.
+        gid: its group likewise.
+        groups: further groups; a vswitchd that was started with --user has none.
+        everywhere: rights of files mean nothing to it (CAP_DAC_OVERRIDE).
+    """
+
+    uid: int
+    gid: int
+    groups: frozenset[int] = frozenset()
+    everywhere: bool = False
+
+
+class Rights(msgspec.Struct, frozen=True):
+    """Owner, mode and access control list of a file (acl(5)); permissions are 4 read, 2 write, 1 search.
+
+    Attributes:
+        uid: who owns it.
+        gid: its group.
+        mode: the twelve bits of chmod(2) as they are without a list: the group's own, not the mask.
+        users: permissions of further users, by uid in rising order.
+        groups: of further groups likewise.
+        mask: what all of `users`, `groups` and the file's group have at most; None without a list.
+        label: its SELinux context, empty for none.
+    """
+
+    uid: int
+    gid: int
+    mode: int
+    users: tuple[tuple[int, int], ...] = ()
+    groups: tuple[tuple[int, int], ...] = ()
+    mask: int | None = None
+    label: str = ""
+
+
 class Volume(msgspec.Struct, frozen=True):
     """A volume that kubelet had published for a pod: what no mount table tells, and so the node's record of it.
 
@@ -206,6 +256,7 @@ class Entry(msgspec.Struct, frozen=True):
         addresses: what IPAM gave, None until it answered; of a Neutron port what Neutron gave.
         created: seconds since the epoch.
         leader: name of the interface with whose ADD this one comes and with whose DEL it goes; empty for its own.
+        access: whose the directory of its socket is, where the pod has one of its own; None in the shared mount_point.
     """
 
     attachment: Attachment
@@ -219,6 +270,7 @@ class Entry(msgspec.Struct, frozen=True):
     addresses: Addresses | None = None
     created: float = 0.0
     leader: str = ""
+    access: Access | None = None
 
     @property
     def asked_by(self) -> Attachment:
@@ -351,6 +403,8 @@ class Seen(msgspec.Struct, frozen=True):
         files_present: at least one of the files that belong to this attachment is there.
         journalled: the journal has an entry.
         pair: a kernel port's devices; None for a vhost-user port, and only a vhost-user port has sockets and files.
+        directory_mended: the pod's own directory has the rights that it should have; looked at on the way to attached.
+        socket_mended: the living socket may be used by whom it should; True where there is none, or nobody needs a right.
     """
 
     switch_trouble: str | None
@@ -366,6 +420,8 @@ class Seen(msgspec.Struct, frozen=True):
     files_present: bool
     journalled: bool
     pair: SeenPair | None = None
+    directory_mended: bool = True
+    socket_mended: bool = True
 
 
 # -- what Kubernetes says (source = cluster) ---------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import hashlib
 import re
 import uuid
 
-from podvif.model import Attachment, SocketDir, SocketPath
+from podvif.model import Attachment, Goal, SocketDir, SocketPath
 
 DEAD_VLAN = 4095
 """The tag of a port that belongs to no network (neutron_lib.constants, DEAD_VLAN_TAG)."""
@@ -159,9 +159,9 @@ def node_label(node_name: str) -> str:
     return f"{node_name[: LABEL_MAX - 17]}-{digest}"
 
 
-def journal_file(attachment: Attachment) -> str:
+def journal_file(attachment: Attachment, goal: Goal) -> str:
     """Name of the journal's file: a colon can stand in neither part, so no two attachments share one."""
-    return f"{attachment.container_id}:{attachment.ifname}.json"
+    return f"{attachment.container_id}:{attachment.ifname}.{goal.value}.json"
 
 
 def journal_directory(state_dir: str) -> str:

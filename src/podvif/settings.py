@@ -32,6 +32,31 @@ VHOSTUSER = [
         help="Directory in which ovs-vswitchd creates the sockets that it listens on itself (mode client): OVS's run"
         " directory, or other_config:vhost-sock-dir below it.",
     ),
+    cfg.StrOpt(
+        "vswitchd_user",
+        default="",
+        help="As whom ovs-vswitchd runs, USER or USER:GROUP, by names or numbers: sockets that applications make are opened to"
+        " it. Needed only where podvif cannot see its process (another pid namespace). Empty: that process is asked.",
+    ),
+    cfg.StrOpt(
+        "socket_group",
+        default="",
+        help="Group, by name or number, of mount_point and of the sockets that Open vSwitch makes there (mode client): pods that"
+        " have it (supplementalGroups, fsGroup) need not be root. They can reach each other's sockets then; a directory of"
+        " a pod's own has the pod's group instead. Empty: both are root's.",
+    ),
+    cfg.StrOpt(
+        "socket_mode",
+        default="",
+        help="Mode, octal, of the sockets that Open vSwitch makes in mount_point. Empty: 0660 with socket_group, else as Open"
+        " vSwitch made them.",
+    ),
+    cfg.StrOpt(
+        "selinux_context",
+        default="",
+        help="SELinux context of pods' own directories and of the sockets that Open vSwitch makes, such as"
+        " system_u:object_r:container_file_t:s0. Empty: what the kernel gives them.",
+    ),
 ]
 
 VIF_PLUG_OVS = [
@@ -369,6 +394,10 @@ class Settings(msgspec.Struct, frozen=True):
     node_name: str = ""
     cluster_network: bool = True
     additional_ifname_prefix: str = "eth"
+    vswitchd_user: str = ""
+    socket_group: str = ""
+    socket_mode: str = ""
+    selinux_context: str = ""
     run_dir: str = "/var/run/podvif"
     csi_endpoint: str = ""
     csi_registration_dir: str = ""
@@ -507,6 +536,10 @@ def _refuse_unworkable(settings: Settings, files: Sequence[str]) -> None:
     for name, seconds in (("add_timeout", settings.add_timeout), ("ipam_timeout", settings.ipam_timeout)):
         if not math.isfinite(seconds):  # no comparison with a bound finds it
             raise Refused(f"{_in(files)}: [node] {name} = {seconds} is no number of seconds", "write a number")
+    if settings.socket_mode and not re.fullmatch(r"0?[0-7]{3}", settings.socket_mode):
+        raise Refused(
+            f"{_in(files)}: [vhostuser] socket_mode = {settings.socket_mode} is no mode", "write it in octal, as 0660"
+        )
     _refuse_address("node", settings.metrics_bind, files)
     _refuse_prefix(settings.additional_ifname_prefix, files)
     paths = {

@@ -235,18 +235,18 @@ class FakeNeutron:
         await self._arrives("port", f"port {port_id} cannot be read")
         return self.cloud.all_ports.get(port_id)
 
-    async def create_port(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
+    async def create_port(self, request: PortRequest) -> NeutronPort:
         if why := documents.why_not_marks(request):
             raise Refused(f"port {request.name} could not be found again: {why}")
         running = self._creating.get(request)
         if running is None:
-            running = self._creating[request] = asyncio.ensure_future(self._create(request, sought=sought))
+            running = self._creating[request] = asyncio.ensure_future(self._create(request))
             running.add_done_callback(lambda _: self._creating.pop(request))
             running.add_done_callback(lambda done: None if done.cancelled() else done.exception())
         return await asyncio.shield(running)
 
-    async def _create(self, request: PortRequest, *, sought: bool) -> NeutronPort:
-        if not sought or request in self._unanswered:
+    async def _create(self, request: PortRequest) -> NeutronPort:
+        if request in self._unanswered:
             found = [port for port in await self.ports_of(request.device_id) if documents.is_it(port, request)]
             if found:
                 self._unanswered.pop(request, None)

@@ -5,8 +5,9 @@ on what it left on disk, in the switch and at IPAM.
 """
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,13 @@ class Life:
         moments: how many moments between two acts have passed.
         last: the moment at which it dies; 0 never.
         failures: the step that fails, with what it raises; once, before it is done or after.
+        looks: how often it has observed an attachment.
     """
 
     moments: int = 0
     last: int = 0
     failures: dict[tuple[str, Step], Exception] = field(default_factory=dict)
+    looks: int = 0
 
     def moment(self) -> None:
         """Between two acts: die here, and stay dead."""
@@ -71,6 +74,7 @@ class _Driver(Drivers):
 
     def observe(self, want: Want) -> Seen:
         self.life.check()
+        self.life.looks += 1
         return super().observe(want)
 
     async def do(self, want: Want, step: Step, seen: Seen) -> None:
@@ -202,6 +206,25 @@ class Node:
 
 
 MakeNode = Callable[..., Node]
+
+
+@contextlib.asynccontextmanager
+async def recovering(node: Node) -> AsyncIterator[None]:
+    """Recovery runs, and has taken its first look at everything."""
+    running = asyncio.ensure_future(node.recovery.run())
+    await until(lambda: not node.recovery._workers)
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    """Wait for a fact that some event brings about; a test that hangs here has failed."""
+    async with asyncio.timeout(10):
+        while not ready():  # noqa: ASYNC110  whatever event brings it, the fact is what counts
+            await asyncio.sleep(0.005)
 
 
 POD_UID = "0d5bd2f5-6d0a-4a57-9d7e-2b1f6f3c7a41"

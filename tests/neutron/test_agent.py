@@ -9,7 +9,7 @@ import pytest
 from podvif.lab.neutron import PrivateNeutron
 from podvif.model import PortRequest
 from tests.neutron.support import client_of, plugged_goes_active
-from tests.neutron.worlds import OWNER, TAG
+from tests.neutron.worlds import OWNER, TAG, port_of
 
 pytestmark = pytest.mark.node
 
@@ -30,7 +30,7 @@ async def test_tags(agent: PrivateNeutron, tmp_path: Path) -> None:
         port = await client.create_port(request)
         seen = await asyncio.to_thread(agent.ask, "GET", f"/ports/{port.id}")
         assert seen["port"]["tags"] == [TAG]
-        assert (await client.create_port(request)).id == port.id
+        assert (await port_of(client, request)).id == port.id
         assert [one.id for one in await client.our_ports(TAG)] == [port.id]
         await client.delete_port(port.id)
     await asyncio.to_thread(agent.ask, "DELETE", f"/networks/{network}")

@@ -9,7 +9,7 @@ import pytest
 
 from podvif.errors import Refused, Retry
 from podvif.model import Route
-from tests.neutron.worlds import OWNER, TAG, World
+from tests.neutron.worlds import OWNER, TAG, World, port_of
 
 MAC = "02:00:00:00:5a:01"
 
@@ -31,32 +31,13 @@ async def test_create(world: World) -> None:
     assert [one.id for one in world.all_ports()] == [port.id]
 
 
-async def test_create_again(world: World) -> None:
-    """A repeat gives the same port, and there is one."""
-    request = world.request()
-    port = await world.neutron.create_port(request)
-    assert (await world.neutron.create_port(request)).id == port.id
-    assert len(world.all_ports()) == 1
-
-
 async def test_create_after_crash(world: World) -> None:
-    """A controller that knows nothing finds the port of the one before it."""
+    """A controller that knows nothing finds the port of the one before it, by its marks."""
     request = world.request()
     port = await world.neutron.create_port(request)
-    assert (await world.client().create_port(request)).id == port.id
+    assert (await port_of(world.neutron, request)).id == port.id
+    assert (await port_of(world.client(), request)).id == port.id
     assert len(world.all_ports()) == 1
-
-
-async def test_create_after_a_listing(world: World) -> None:
-    """Who has just listed the device's ports is believed, but not over an answer that was lost."""
-    request = world.request()
-    world.lose_answer()
-    with pytest.raises(Retry):
-        await world.neutron.create_port(request, sought=True)
-    port = await world.neutron.create_port(request, sought=True)
-    other = await world.neutron.create_port(world.request("eth1", request.device_id), sought=True)
-
-    assert {one.id for one in world.all_ports() if one.device_id == request.device_id} == {port.id, other.id}
 
 
 async def test_create_at_once(world: World) -> None:
@@ -96,7 +77,7 @@ async def test_answer_lost_and_crash(world: World) -> None:
     with pytest.raises(Retry):
         await world.neutron.create_port(request)
     (made,) = world.all_ports()
-    assert (await world.client().create_port(request)).id == made.id
+    assert (await port_of(world.client(), request)).id == made.id
 
 
 async def test_answer_lost_and_port_gone(world: World) -> None:
@@ -152,7 +133,7 @@ async def test_two_interfaces(world: World) -> None:
     """Two interfaces of one pod are two ports, told apart by their tags."""
     first = world.request("eth0")
     second = world.request("eth1", first.device_id)
-    ports = [await world.neutron.create_port(request) for request in (first, second, first)]
+    ports = [await port_of(world.neutron, request) for request in (first, second, first)]
     assert len({port.id for port in ports}) == 2
     assert {port.id for port in await world.neutron.ports_of(first.device_id)} == {port.id for port in ports}
 

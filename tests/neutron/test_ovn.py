@@ -10,7 +10,7 @@ from podvif.errors import Retry
 from podvif.lab.neutron import PrivateNeutron
 from podvif.model import NeutronPort, PortRequest
 from tests.neutron.support import client_of, plugged_goes_active
-from tests.neutron.worlds import OWNER, TAG
+from tests.neutron.worlds import OWNER, TAG, port_of
 
 pytestmark = pytest.mark.node
 
@@ -31,7 +31,7 @@ async def test_killed_while_creating(ovn: PrivateNeutron, tmp_path: Path) -> Non
         assert isinstance(came, NeutronPort | Retry)  # on a fast machine the answer may win
         ovn.start_api()  # not in a thread that ends: its children would end with it
     async with client_of(ovn, tmp_path) as client:
-        port = await client.create_port(request)
+        port = await port_of(client, request)
         if port.vif_type != "vhostuser":  # killed between making it and binding it
             port = await client.bind_port(port.id, ovn.host)
         assert port.vif_type == "vhostuser"

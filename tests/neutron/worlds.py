@@ -33,7 +33,7 @@ class Neutron(Protocol):
 
     async def port(self, port_id: str) -> NeutronPort | None: ...
 
-    async def create_port(self, request: PortRequest, *, sought: bool = False) -> NeutronPort: ...
+    async def create_port(self, request: PortRequest) -> NeutronPort: ...
 
     async def delete_port(self, port_id: str) -> None: ...
 
@@ -52,6 +52,12 @@ class Neutron(Protocol):
     async def close(self) -> None: ...
 
     def trouble(self) -> str | None: ...
+
+
+async def port_of(neutron: Neutron, request: PortRequest) -> NeutronPort:
+    """The port as the controller gets it: found among the device's, else made."""
+    found = [port for port in await neutron.ports_of(request.device_id) if documents.is_it(port, request)]
+    return found[0] if found else await neutron.create_port(request)
 
 
 class World:

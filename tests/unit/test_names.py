@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from podvif import names
 from podvif.core.cni import _CONTAINER_ID, why_not_ifname
-from podvif.model import Attachment, SocketDir
+from podvif.model import Attachment, Goal, SocketDir
 
 ONE = Attachment("0123456789abcdef" * 4, "eth0")
 
@@ -66,7 +66,7 @@ def test_two_attachments_share_nothing(one: Attachment, other: Attachment) -> No
     """Two attachments never have one journal file, nor one port id or MAC; the same has the same."""
     same = one == other
 
-    assert (names.journal_file(one) == names.journal_file(other)) is same
+    assert (names.journal_file(one, Goal.ATTACHED) == names.journal_file(other, Goal.ATTACHED)) is same
     assert (names.port_id(one) == names.port_id(other)) is same
     assert (names.mac(one) == names.mac(other)) is same
 
@@ -77,18 +77,20 @@ def test_two_attachments_share_nothing(one: Attachment, other: Attachment) -> No
         (Attachment("a-b", "c"), Attachment("a", "b-c")),
         (Attachment("a.json", "b"), Attachment("a", "json-b")),
         (Attachment("a", "b.json"), Attachment("a", "b")),
+        (Attachment("a", "b.attached"), Attachment("a", "b")),
     ],
 )
 def test_journal_files_of_look_alikes(one: Attachment, other: Attachment) -> None:
     """Attachments whose parts run together differently still have two journal files."""
-    assert names.journal_file(one) != names.journal_file(other)
+    files = {names.journal_file(attachment, goal) for attachment in (one, other) for goal in Goal}
+    assert len(files) == 2 * len(Goal)
 
 
 @given(attachments)
 def test_file_names_fit(attachment: Attachment) -> None:
     """Every file name of an attachment, with what may be added to it, fits the 255 bytes of a file name."""
     listed = [
-        names.journal_file(attachment) + ".unreadable",
+        *(names.journal_file(attachment, goal) + ".unreadable" for goal in Goal),
         names.attachment_file(attachment),
         names.sandbox_json(attachment.container_id),
         names.sandbox_env(attachment.container_id),

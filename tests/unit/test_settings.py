@@ -100,6 +100,10 @@ def test_every_option(write: Write) -> None:
         "node_name": "n1",
         "cluster_network": False,
         "additional_ifname_prefix": "net",
+        "vswitchd_user": "openvswitch:hugetlbfs",
+        "socket_group": "dpdk",
+        "socket_mode": "0660",
+        "selinux_context": "system_u:object_r:container_file_t:s0",
         "run_dir": "/f",
         "csi_endpoint": "/g",
         "csi_registration_dir": "/h",
@@ -350,6 +354,13 @@ def test_controller_refuses(write: Write, text: str, words: str) -> None:
     assert file in caught.value.message
     assert words in caught.value.message
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("mode", ["rw", "0o660", "1777", "66", "0668"])
+def test_socket_mode(write: Write, mode: str) -> None:
+    """A mode is three octal digits."""
+    with pytest.raises(Refused, match=f"socket_mode = {mode} is no mode"):
+        load([write(f"[vhostuser]\nsocket_mode = {mode}\n")])
 
 
 @pytest.mark.parametrize(

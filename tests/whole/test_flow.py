@@ -15,9 +15,14 @@ from podvif.lab.hugepages import hugepages
 from podvif.lab.neutron import Mechanism, PrivateNeutron
 from podvif.lab.testpmd import Testpmd
 from tests.neutron.conftest import booted
+from tests.neutron.worlds import OWNER
 from tests.node.support import Attached
 from tests.node.test_veth import ping, tcp
 from tests.whole.support import PAGES, Running, Whole, whole
+
+PODS = 200
+STORM = 600.0
+"""Seconds; Neutron needs about 0.4 s for each port here."""
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +133,29 @@ def test_ordinary_pods(ovn: Whole, folder: Path) -> None:
         tcp(other, one)
         with ovn.pod("c") as c, Testpmd(c.pod.env_file, folder, netns=c.pod.box.name, forward="icmpecho"):
             ping(a.pod.box, c.result["ips"][0]["address"].partition("/")[0])
+
+
+def test_storm(ovn: Whole) -> None:
+    """Of 200 pods that come at once each ends bound to a port of its own, and there is no other; ended at once, they leave none."""
+    cluster, neutron = ovn.cluster, ovn.neutron
+    uids = {f"p{number}": "" for number in range(PODS)}
+    try:
+        for name in uids:
+            uids[name] = cluster.create_pod(name, node=neutron.host, host_path=str(ovn.daemon.mount_point))
+        for name in uids:
+            cluster.wait_for_condition(name, "Bound", timeout=STORM)
+        bound = {
+            (podvif["spec"]["podUID"], port["portId"])
+            for podvif in cluster.podvifs()
+            for port in podvif["status"]["interfaces"]
+        }
+        ports = neutron.ask("GET", "/ports")["ports"]
+        assert {port["device_owner"] for port in ports} == {OWNER}
+        assert {uid for uid, _ in bound} == set(uids.values())
+        assert {(port["device_id"], port["id"]) for port in ports} == bound
+        assert len(ports) == len({port["fixed_ips"][0]["ip_address"] for port in ports}) == PODS
+    finally:
+        for name in uids:
+            cluster.finish_pod(name)
+        for name in uids:
+            cluster.wait_until_gone(name, timeout=STORM)

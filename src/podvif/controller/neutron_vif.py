@@ -88,8 +88,8 @@ class Ports(Protocol):
     async def ports_of(self, device_id: str) -> tuple[NeutronPort, ...]:
         """Our ports of one device."""
 
-    async def create_port(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
-        """A port, made once."""
+    async def create_port(self, request: PortRequest) -> NeutronPort:
+        """A port that is not there yet."""
 
     async def delete_port(self, port_id: str) -> None:
         """No port of that id any more."""
@@ -305,7 +305,7 @@ class NeutronPodVIFDriver:
                 await self._took(walk.key, await self._api.apply(PODVIFS, walk.key, document, MANAGER, status=True))
             case CreatePort(_, request):
                 self._asked_for.add(request.device_id)
-                port = await self._neutron.create_port(request, sought=True)
+                port = await self._neutron.create_port(request)
                 walk.ports.setdefault(request.device_id, {})[port.id] = port
             case DeletePort(port_id):
                 await self._neutron.delete_port(port_id)

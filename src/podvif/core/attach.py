@@ -14,6 +14,7 @@ The rows, in order, on the way to *attached* (the first that matches is taken):
 | the bridge is there with a datapath other than netdev          | fail: never flipped                           |
 | an OVS port of that name is not ours                           | fail: never touched                           |
 | a directory lies at the socket's path                          | fail                                          |
+| the pod's own directory has other rights than it should        | MEND_DIRECTORY                                |
 | IPAM was not asked yet                                         | RESERVE_ADDRESSES                             |
 | APPLICATION listens: a dead socket or no socket lies there, OVS is not connected | REMOVE_STALE_SOCKET         |
 | OVS listens: a dead socket lies in its way, and no OVS port stands | REMOVE_STALE_SOCKET                       |
@@ -26,6 +27,7 @@ The rows, in order, on the way to *attached* (the first that matches is taken):
 | recovery, nothing has come for long: OVS could not open the port, or listens on neither socket | UNPLUG (likewise) |
 | the Interface has an error, or ofport -1                       | fail with OVS's own words                     |
 | vswitchd has not dealt with the port                           | AWAIT_PORT                                    |
+| a living socket may not be used by whom it should              | MEND_SOCKET                                   |
 | OVS listens: a socket at `ovs_vhu_path`                        | TAKE_SOCKET (rename over the pod's name)      |
 | OVS listens: no living socket at the pod's name                | AWAIT_SOCKET                                  |
 | owner marks missing                                            | WRITE_MARKS                                   |
@@ -35,6 +37,9 @@ The rows, in order, on the way to *attached* (the first that matches is taken):
 
 On the way to *absent*: the pod's files, the OVS port (if it is ours), the sockets, the addresses, the journal's entry.
 While OVSDB cannot be asked this fails with Retry; the entry stays *leaving* and is finished when OVSDB is back.
+
+Whom a socket should serve, and what it takes, `podvif.core.rights` says.  What OVS makes is mended before it is moved: until
+then no pod can lay hands on it.
 
 A Neutron port is *wired* when the agent on this node has made it part of its network: ovn-controller says so in external_ids
 (ovn-installed), neutron-openvswitch-agent gives it a VLAN of its own (the Port's tag, 4095 while it has none).  It goes from a
@@ -58,12 +63,14 @@ OVS_TYPE = {Listener.OVS: "dpdkvhostuser", Listener.APPLICATION: "dpdkvhostuserc
 class Step(enum.Enum):
     """One idempotent act, or one wait, at the rim."""
 
+    MEND_DIRECTORY = "mend the rights of the pod's directory"
     RESERVE_ADDRESSES = "reserve addresses"
     REMOVE_STALE_SOCKET = "remove stale socket"
     PLUG = "plug"
     UNPLUG = "unplug"
     AWAIT_REMOVAL = "wait for vswitchd to let go of the former port"
     AWAIT_PORT = "wait for vswitchd to take the port"
+    MEND_SOCKET = "mend the socket's rights"
     TAKE_SOCKET = "take socket"
     AWAIT_SOCKET = "wait for the socket of vswitchd"
     WRITE_MARKS = "write owner marks"
@@ -169,10 +176,8 @@ def _precondition(want: Want, seen: Seen) -> Fail | None:
 
 def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
     vif, port = want.vif, seen.port
-    if want.reserve and seen.addresses is None:
-        return Step.RESERVE_ADDRESSES
-    if _stale(want, seen):
-        return Step.REMOVE_STALE_SOCKET
+    if preparation := _before_the_port(want, seen):
+        return preparation
     if port is None:
         return Step.PLUG if seen.settled else Step.AWAIT_REMOVAL
     if why_not_port(vif, port) or _blocked(want, seen) or _lost(want, seen):
@@ -181,6 +186,8 @@ def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
         return refused_by_ovs(vif, port)
     if port.ofport is None:
         return Step.AWAIT_PORT
+    if not seen.socket_mended:
+        return Step.MEND_SOCKET
     if vif.listener is Listener.OVS:
         if seen.ovs_socket is SocketFile.BOUND:
             return Step.TAKE_SOCKET
@@ -191,6 +198,14 @@ def _toward_attached(want: Want, seen: Seen) -> Step | Fail | None:
     if not seen.files_current:
         return Step.WRITE_FILES
     return None if is_wired(vif, port) else Step.AWAIT_WIRED
+
+
+def _before_the_port(want: Want, seen: Seen) -> Step | None:
+    if not seen.directory_mended:
+        return Step.MEND_DIRECTORY
+    if want.reserve and seen.addresses is None:
+        return Step.RESERVE_ADDRESSES
+    return Step.REMOVE_STALE_SOCKET if _stale(want, seen) else None
 
 
 def _stale(want: Want, seen: Seen) -> bool:

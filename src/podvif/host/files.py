@@ -216,13 +216,13 @@ def look_at_socket(path: str, namespaces: Iterable[str | None]) -> SocketFile:
         return SocketFile.OTHER
     for namespace in namespaces:
         try:
-            bound = sockdiag.bound_sockets(namespace)
+            bound = sockdiag.is_bound(path, found, namespace)
         except FileNotFoundError:
             continue
         except OSError as error:
             # Not knowing is not the same as nobody: the socket may live.
             raise Retry(f"podvif cannot look whether {path} is in use: {error}", "it has to run as root") from error
-        if bound.holds(path, found):
+        if bound:
             return SocketFile.BOUND
     return SocketFile.DEAD
 

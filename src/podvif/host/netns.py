@@ -1,7 +1,8 @@
 """Network namespaces: who a path is, and asking something inside of one.
 
-Law: the daemon's own threads never change their namespace.  What has to be asked inside of another one is asked by a thread
-that enters it and ends there; a netlink socket made in it goes on speaking of that namespace.
+Law: the daemon's working threads never change their namespace.  What has to be asked inside of another one is asked by a thread
+that does nothing else: it enters, asks and goes home again, or ends where it cannot.  A netlink socket made inside goes on
+speaking of that namespace.
 """
 
 import _thread
@@ -11,10 +12,10 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from podvif import errors
-from podvif.errors import Bug, Refused
+from podvif.errors import Refused
 
 T = TypeVar("T")
 
@@ -53,8 +54,72 @@ def inode(path: str) -> int:
     return found
 
 
+class _Visitor:
+    """A thread that visits namespaces for one caller at a time."""
+
+    def __init__(self) -> None:
+        self._asked, self._answered = _thread.allocate_lock(), _thread.allocate_lock()
+        self._asked.acquire()
+        self._answered.acquire()
+        self._path = ""
+        self._ask: Callable[[], object] = lambda: None
+        self._outcome: object = None
+        self._failure: BaseException | None = None
+        self._at_home = True
+        home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # No `threading.Thread`: its book-keeping and its two hand-overs cost more than entering a namespace.
+            _thread.start_new_thread(self._work, (home,))
+        except RuntimeError as error:
+            os.close(home)
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+
+    def visit(self, path: str, ask: Callable[[], T]) -> T:
+        """Have it go, and keep it for the next caller."""
+        self._path, self._ask = path, ask
+        self._asked.release()
+        self._answered.acquire()
+        outcome, failure = cast("T", self._outcome), self._failure
+        self._ask, self._outcome, self._failure = lambda: None, None, None  # an answer lives no longer than its reader
+        if self._at_home:
+            _VISITORS.append(self)
+        if failure:
+            raise failure
+        return outcome
+
+    def _work(self, home: int) -> None:
+        try:
+            while self._at_home:
+                self._asked.acquire()
+                try:
+                    _enter(self._path)
+                    self._outcome = self._ask()
+                except BaseException as error:  # noqa: BLE001  carried over to the caller's thread
+                    self._failure = error
+                self._at_home = _libc.setns(home, _CLONE_NEWNET) == 0
+                self._answered.release()
+        finally:
+            os.close(home)
+
+
+_VISITORS: list[_Visitor] = []
+"""Those that nobody needs just now: starting a thread takes longer than a visit."""
+
+os.register_at_fork(after_in_child=_VISITORS.clear)
+
+
+def _enter(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
+
+
 def inside(path: str, ask: Callable[[], T]) -> T:
-    """Run `ask` in the network namespace at `path`, in a thread that ends with it; blocks for the time that takes.
+    """Run `ask` in the network namespace at `path`, in another thread; blocks for the time that takes.
 
     Raises:
         OSError: the namespace is gone or may not be entered.
@@ -62,34 +127,11 @@ def inside(path: str, ask: Callable[[], T]) -> T:
     """
     if same(path, "/proc/thread-self/ns/net"):
         return ask()  # entering one's own takes a right that asking does not
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-    ended = _thread.allocate_lock()
-    ended.acquire()
-
-    def enter() -> None:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, os.strerror(number), path)
-            finally:
-                os.close(descriptor)
-            outcome.append(ask())
-        except BaseException as error:  # noqa: BLE001  carried over to the caller's thread
-            failure.append(error)
-        finally:
-            ended.release()
-
-    # No `threading.Thread`: its book-keeping and its two hand-overs cost more than entering a namespace.
-    _thread.start_new_thread(enter, ())
-    ended.acquire()
-    if failure:
-        raise failure[0]
-    if not outcome:
-        raise Bug(f"nothing came back from namespace {path}")
-    return outcome[0]
+    try:
+        visitor = _VISITORS.pop()
+    except IndexError:
+        visitor = _Visitor()
+    return visitor.visit(path, ask)
 
 
 def has_interface(path: str, name: str) -> bool:

@@ -4,12 +4,18 @@ Law: a socket is never connected to in order to learn whether it lives: the appl
 or vswitchd would see a guest.  NETLINK_SOCK_DIAG lists the sockets of one network namespace with the inode and device of
 the file they are bound to, also after a rename (linux/unix_diag.h).  pyroute2's DiagSocket reads the same, but decodes every
 socket of the host into dictionaries and has its error handling switched off.
+
+Whoever was found bound to a file once is asked for alone the next time, and everybody only when that one has gone: the whole list
+takes 0.1 ms on a small host and 9 ms with 2,000 sockets.
 """
 
 import atexit
+import contextlib
+import errno
 import os
 import socket
 import struct
+from collections.abc import Iterator
 
 from podvif import errors
 from podvif.errors import Refused
@@ -22,6 +28,7 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _UDIAG_SHOW_NAME, _UDIAG_SHOW_VFS = 0x1, 0x2
 _UNIX_DIAG_NAME, _UNIX_DIAG_VFS = 0, 1
 _ALL_STATES = 0xFFFFFFFF
+_NO_COOKIE = 0xFFFFFFFF
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBHIIIII")
 _MESSAGE = struct.Struct("=BBBBIII")
@@ -34,21 +41,24 @@ class BoundSockets:
     """The files that sockets of one namespace are bound to, as of one moment."""
 
     def __init__(self) -> None:
-        self._files: set[tuple[int, int]] = set()
-        self._names: set[tuple[int, bytes]] = set()
+        self._files: dict[tuple[int, int], int] = {}
+        self._names: dict[tuple[int, bytes], int] = {}
 
-    def holds(self, path: str, found: os.stat_result) -> bool:
-        """Whether somebody is bound to the file `found` at `path`.
+    def holder(self, path: str, found: os.stat_result) -> int:
+        """The inode of the socket that is bound to the file `found` at `path`; 0 when nobody is.
 
         The kernel speaks of the superblock's device; on file systems with many devices to a superblock (btrfs) stat does
         not, so the inode and the name that was bound count as well.
         """
         inode = found.st_ino & 0xFFFFFFFF
         device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
-        return (inode, device) in self._files or (inode, os.fsencode(path)) in self._names
+        return self._files.get((inode, device)) or self._names.get((inode, os.fsencode(path))) or 0
 
     def add(self, payload: bytes) -> None:
         """Take in one unix_diag_msg with its attributes."""
+        if len(payload) < _MESSAGE.size:
+            return
+        holder = _MESSAGE.unpack_from(payload)[4]
         offset, inode, device, name = _MESSAGE.size, 0, 0, b""
         while offset + _ATTRIBUTE.size <= len(payload):
             length, kind = _ATTRIBUTE.unpack_from(payload, offset)
@@ -61,23 +71,45 @@ class BoundSockets:
                 name = value.rstrip(b"\0")
             offset += length + 3 & ~3
         if inode:
-            self._files.add((inode, device))
-            self._names.add((inode, name))
+            self._files[inode, device] = holder
+            self._names[inode, name] = holder
 
 
-def bound_sockets(namespace: str | None = None) -> BoundSockets:
-    """The bound sockets of the namespace at that path, or of our own.
+def is_bound(path: str, found: os.stat_result, namespace: str | None = None) -> bool:
+    """Whether a socket of the namespace at that path, or of our own, is bound to the file `found` at `path`.
 
     Raises:
         OSError: the namespace is gone, or may not be entered.
         Refused: the kernel has no such list.
     """
+    file = (found.st_dev, found.st_ino)
+    with _link(namespace) as link:
+        last = _HOLDERS.get(file)
+        if last and _ask(link, last).holder(path, found):
+            return True
+        holder = _ask(link).holder(path, found)
+    if holder:
+        if len(_HOLDERS) >= _HOLDERS_MAX:
+            _HOLDERS.clear()
+        _HOLDERS[file] = holder
+    return holder != 0
+
+
+_HOLDERS: dict[tuple[int, int], int] = {}
+"""The inode of the socket that was bound to a file last: whom to ask for first, and nothing to be believed."""
+
+_HOLDERS_MAX = 4096
+
+
+@contextlib.contextmanager
+def _link(namespace: str | None) -> Iterator[socket.socket]:
     if namespace is not None and not namespace.startswith("/proc/"):
         with netns.inside(namespace, _open) as link:  # a pod's: a link that is kept would keep the namespace
-            return _dump(link)
+            yield link
+        return
     link = _kept_link(namespace)
     try:
-        return _dump(link)
+        yield link
     except BaseException:
         _KEPT.pop(namespace)[1].close()  # half an answer may still lie in it
         raise
@@ -110,9 +142,12 @@ def _open() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
 
 
-def _dump(link: socket.socket) -> BoundSockets:
-    request = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _UDIAG_SHOW_NAME | _UDIAG_SHOW_VFS, 0, 0)
-    header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+def _ask(link: socket.socket, holder: int = 0) -> BoundSockets:
+    """All bound sockets, or the one with the inode `holder`, if it still is one."""
+    flags, cookie = (_NLM_F_REQUEST, _NO_COOKIE) if holder else (_NLM_F_REQUEST | _NLM_F_DUMP, 0)
+    show = _UDIAG_SHOW_NAME | _UDIAG_SHOW_VFS
+    request = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, holder, show, cookie, cookie)
+    header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, flags, 1, 0)
     link.sendto(header + request, (0, 0))
     found = BoundSockets()
     while True:
@@ -125,6 +160,8 @@ def _dump(link: socket.socket) -> BoundSockets:
                 return found
             if kind == _NLMSG_ERROR:
                 number = -struct.unpack_from("=i", payload)[0]
+                if holder and number == errno.ENOENT:
+                    return found
                 raise Refused(
                     f"the kernel does not list Unix sockets (sock_diag): {os.strerror(number)}",
                     "load its module: modprobe unix_diag",
@@ -132,3 +169,5 @@ def _dump(link: socket.socket) -> BoundSockets:
                 )
             found.add(payload)
             offset += length + 3 & ~3
+        if holder:  # one answer, and nothing that says it was the last
+            return found

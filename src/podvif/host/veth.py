@@ -1,10 +1,12 @@
 """Pairs of network devices: one end on the host, one in a pod's namespace, by netlink.
 
-Law: a pair is made whole, in one message: both names, MACs and MTUs, and the pod's end in its namespace already; what lies
-there under one of the names refuses it, and is never touched.  Whatever concerns the pod's namespace is done by a thread
-that has entered it (`podvif.host.netns`), never with pyroute2's own `netns=`, which forks the daemon.  The pod's end gets its
-checksums filled in before it is up, so that no packet leaves it without.  The host end is cut off from the node's own kernel
-before it is up: that sees each frame which OVS sees, and would answer a pod beside all that OVS has been told.
+Law: looks are cheap enough for the event loop (`podvif.host.rtnetlink`); what changes something is pyroute2's, which cannot be
+called where an event loop runs: a worker thread does it.  A pair is made whole, in one message: both names, MACs and MTUs, and
+the pod's end in its namespace already; what lies there under one of the names refuses it, and is never touched.  Whatever
+concerns the pod's namespace is done by a thread that has entered it (`podvif.host.netns`), never with pyroute2's own `netns=`,
+which forks the daemon.  The pod's end gets its checksums filled in before it is up, so that no packet leaves it without.  The
+host end is cut off from the node's own kernel before it is up: that sees each frame which OVS sees, and would answer a pod
+beside all that OVS has been told.
 """
 
 import contextlib
@@ -16,28 +18,22 @@ import socket
 import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from podvif import errors
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.host import netns
+from podvif.host.rtnetlink import Kernel
 from podvif.model import Pair, Route, SeenDevice
 
-_UP = 0x1  # IFF_UP of net/if.h
 _NODAD = 0x2  # IFA_F_NODAD of linux/if_addr.h: IPAM answers for it that nobody else has the address
-_UNICAST = 1  # RTN_UNICAST of linux/rtnetlink.h
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
 _GTXCSUM, _STXCSUM = 0x16, 0x17  # ETHTOOL_… of linux/ethtool.h
-_DEFAULT = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 _GONE = frozenset({errno.ENODEV, errno.ENOENT})
-
-
-_BESIDE = ThreadPoolExecutor(1, thread_name_prefix="netlink")
-"""pyroute2 has an event loop of its own, and so cannot be called where ours runs: another thread asks, and we wait for it."""
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------
@@ -49,13 +45,8 @@ def look_at(name: str) -> SeenDevice | None:
     Raises:
         Retry: the kernel does not say.
     """
-
-    def look() -> SeenDevice | None:
-        with IPRoute() as link:
-            return _device(link, name)
-
-    with _door(f"network device {name} cannot be looked at"):
-        return _BESIDE.submit(look).result()
+    with _door(f"network device {name} cannot be looked at"), Kernel() as kernel:
+        return _end(kernel, name)
 
 
 def look_into(namespace: str, name: str) -> SeenDevice | None:
@@ -66,67 +57,27 @@ def look_into(namespace: str, name: str) -> SeenDevice | None:
     """
 
     def look() -> SeenDevice | None:
-        with IPRoute() as link:
-            found = _device(link, name)
+        with Kernel() as kernel:
+            found = _end(kernel, name)
             if found is None:
                 return None
-            return SeenDevice(
-                index=found.index,
-                mac=found.mac,
-                mtu=found.mtu,
-                up=found.up,
-                peer=found.peer,
-                master=found.master,
+            return msgspec.structs.replace(
+                found,
                 checksums_left_out=_leaves_checksums_out(name),
-                addresses=frozenset(_addresses(link, found.index)),
-                routes=frozenset(_routes(link, found.index)),
+                addresses=frozenset(kernel.addresses(found.index)),
+                routes=frozenset(kernel.routes(found.index)),
             )
 
     with _door(f"interface {name} of {namespace} cannot be looked at"):
-        return _BESIDE.submit(netns.inside, namespace, look).result()
+        return netns.inside(namespace, look)
 
 
-def _device(link: IPRoute, name: str) -> SeenDevice | None:
-    try:
-        found = next(iter(link.link("get", ifname=name)))
-    except NetlinkError as error:
-        if error.code in _GONE:
-            return None
-        raise
-    attributes = dict(found["attrs"])
-    kind = dict(attributes.get("IFLA_LINKINFO", {"attrs": []})["attrs"]).get("IFLA_INFO_KIND")
-    master = attributes.get("IFLA_MASTER")
-    return SeenDevice(
-        index=found["index"],
-        mac=attributes.get("IFLA_ADDRESS", ""),
-        mtu=attributes.get("IFLA_MTU", 0),
-        up=bool(found["flags"] & _UP),
-        peer=attributes.get("IFLA_LINK", 0) if kind == "veth" else 0,
-        master=_name(link, master) if master else None,
-    )
-
-
-def _name(link: IPRoute, index: int) -> str | None:
-    try:
-        return str(dict(next(iter(link.link("get", index=index)))["attrs"])["IFLA_IFNAME"])
-    except NetlinkError:
-        return None  # gone meanwhile
-
-
-def _addresses(link: IPRoute, index: int) -> Iterator[str]:
-    for found in link.get_addr(index=index):
-        attributes = dict(found["attrs"])
-        address = attributes.get("IFA_LOCAL", attributes.get("IFA_ADDRESS"))
-        yield str(ipaddress.ip_interface(f"{address}/{found['prefixlen']}"))
-
-
-def _routes(link: IPRoute, index: int) -> Iterator[tuple[str, str | None, int]]:
-    for found in link.get_routes(oif=index):
-        if found["type"] == _UNICAST:
-            attributes = dict(found["attrs"])
-            destination = attributes.get("RTA_DST")
-            text = f"{destination}/{found['dst_len']}" if destination else _DEFAULT[found["family"]]
-            yield text, attributes.get("RTA_GATEWAY"), attributes.get("RTA_TABLE", found["table"])
+def _end(kernel: Kernel, name: str) -> SeenDevice | None:
+    found = kernel.device(name)
+    if found is None:
+        return None
+    peer, master = found.link if found.kind == "veth" else 0, kernel.device(found.master) if found.master else None
+    return SeenDevice(found.index, found.mac, found.mtu, found.up, peer, master=master.name if master else None)
 
 
 def _leaves_checksums_out(name: str) -> bool:
@@ -185,22 +136,22 @@ def set_up(pair: Pair, addresses: Iterable[str], routes: Sequence[Route]) -> Non
     def pod_end() -> None:
         if any(":" in address for address in wanted):
             _allow_ipv6(ifname)
-        with IPRoute() as link:
-            found = _device(link, ifname)
+        with Kernel() as kernel, IPRoute() as link:
+            found = kernel.device(ifname)
             if found is None:
                 raise Retry(f"interface {ifname} of {namespace} is gone")
             if (found.mac, found.mtu) != (pair.mac, pair.mtu):
                 link.link("set", index=found.index, address=pair.mac, mtu=pair.mtu)
             _ethtool(ifname, _STXCSUM, 0)
             link.link("set", index=found.index, state="up")
-            for address in sorted(wanted - set(_addresses(link, found.index))):
+            for address in sorted(wanted - set(kernel.addresses(found.index))):
                 _add_address(link, found.index, address)
             for route in routes:
                 _add_route(link, found.index, route)
 
     with _door(f"network device {pair.host} cannot be set up"), IPRoute() as own:
         _cut_off(pair.host)
-        own.link("set", index=_index(own, pair.host), mtu=pair.mtu, state="up")
+        own.link("set", index=_index(pair.host), mtu=pair.mtu, state="up")
     with _door(f"interface {ifname} of {namespace} cannot be set up"):
         netns.inside(namespace, pod_end)
 
@@ -253,7 +204,7 @@ def join(host: str, bridge: str) -> None:
         Retry: one of the two is gone.
     """
     with _door(f"network device {host} cannot be put into {bridge}"), IPRoute() as link:
-        link.link("set", index=_index(link, host), master=_index(link, bridge))
+        link.link("set", index=_index(host), master=_index(bridge))
 
 
 def remove(host: str, index: int) -> None:
@@ -270,8 +221,9 @@ def remove(host: str, index: int) -> None:
         link.link("del", index=index)
 
 
-def _index(link: IPRoute, name: str) -> int:
-    found = _device(link, name)
+def _index(name: str) -> int:
+    with Kernel() as kernel:
+        found = kernel.device(name)
     if found is None:
         raise Retry(f"network device {name} is gone")
     return found.index

@@ -93,6 +93,8 @@ class Cluster:
             self._until(_CRDS, name, _is_established, f"CRD {name} is served")
         about = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
         self._make("/api/v1/namespaces", json.dumps(about).encode())
+        for path in (self._podvifs, self._nads):
+            self._until_stored(path)
 
     # -- the user, the scheduler, the kubelet ---------------------------------------------------------------------------
 
@@ -195,6 +197,19 @@ class Cluster:
                 raise ApiError(answer.status, answer.read().decode(errors="replace"))
             unless_answered.pop_all()
         return connection, answer
+
+    def _until_stored(self, path: str) -> None:
+        """Wait until objects of a custom resource can be had: right after it is established the server makes their storage."""
+        deadline = time.monotonic() + SOON
+        while True:
+            try:
+                self._ask("GET", path)
+            except ApiError as error:
+                if error.status != http.HTTPStatus.TOO_MANY_REQUESTS or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)  # it tells nobody when it is done
+            else:
+                return
 
     def _make(self, path: str, body: bytes, kind: str = "application/json") -> None:
         """Create, unless it is there."""

@@ -97,3 +97,7 @@ class Controller:
     def rss_kib(self) -> int:
         """Its resident memory in KiB (VmRSS of proc(5))."""
         return self.child.rss_kib()
+
+    def peak_rss_kib(self) -> int:
+        """The most resident memory that it has had, in KiB."""
+        return self.child.peak_rss_kib()

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ class PrivateOvs(OvsClient):
         pmd_maxsleep: microseconds that an idle forwarding thread may sleep; 0 never sleeps, OVS's own default.
         other_config: more keys for the Open_vSwitch row; they win over ours.
         netns: name of the network namespace that vswitchd runs in; without it a nameless one, which ends with vswitchd.
+        user: USER:GROUP, by name, that both daemons become (--user, as distributions' units have it); root by default.
 
     Attributes:
         rundir: `folder`; OVS makes the sockets of client-mode ports there.
@@ -54,9 +56,11 @@ class PrivateOvs(OvsClient):
         pmd_maxsleep: int = 500,
         other_config: Mapping[str, str] | None = None,
         netns: str = "",
+        user: str = "",
     ) -> None:
         super().__init__(folder)
         self.netns = netns
+        self._user = user
         self._env = os.environ | {
             "OVS_RUNDIR": str(folder),
             "OVS_LOGDIR": str(folder),
@@ -82,6 +86,7 @@ class PrivateOvs(OvsClient):
 
     def __enter__(self) -> Self:
         self.rundir.mkdir(parents=True, exist_ok=True)
+        self._give_away(self.rundir)
         try:
             self.start_ovsdb()
             self.vsctl("--no-wait", "init")
@@ -117,8 +122,11 @@ class PrivateOvs(OvsClient):
         database, control = self.rundir / "conf.db", self.rundir / "ovsdb-server.ctl"
         if not database.exists():
             output([programs.ovsdb_tool(), "create", str(database), programs.schema()])
+            for made in self.rundir.glob(".conf.db.*"):
+                self._give_away(made)
+            self._give_away(database)
         control.unlink(missing_ok=True)
-        files = ["--pidfile", "--log-file", f"--unixctl={control}"]
+        files = ["--pidfile", "--log-file", f"--unixctl={control}", *self._as_user()]
         command = [programs.ovsdb_server(), str(database), f"--remote=p{self.ovsdb}", *files, "-vconsole:off"]
         self._ended(self._ovsdb)
         self._ovsdb = Child(command, log=self.rundir / "ovsdb-server.out", env=self._env)
@@ -138,7 +146,7 @@ class PrivateOvs(OvsClient):
             for key, end in (("pidfile", "pid"), ("log-file", "log"), ("unixctl", "ctl"))
         ]
         where = inside(self.netns) if self.netns else [programs.unshare(), "--net", "--"]
-        command = [*where, programs.vswitchd(), self.ovsdb, *files, "-vconsole:off"]
+        command = [*where, programs.vswitchd(), self.ovsdb, *files, *self._as_user(), "-vconsole:off"]
         self._vswitchd = Child(command, log=log, env=self._env, name="ovs-vswitchd")
         facts = ["wait-until", "Open_vSwitch", ".", "dpdk_initialized=true", f"cur_cfg>={wanted}"]
         waiter = Child(
@@ -154,6 +162,14 @@ class PrivateOvs(OvsClient):
                 )
         finally:
             waiter.stop()
+
+    def _as_user(self) -> list[str]:
+        return [f"--user={self._user}"] if self._user else []
+
+    def _give_away(self, path: Path) -> None:
+        if self._user:
+            user, _, group = self._user.partition(":")
+            shutil.chown(path, user, group)
 
     def stop_ovsdb(self) -> None:
         """End ovsdb-server; does nothing when it has ended."""

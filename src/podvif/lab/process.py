@@ -148,8 +148,15 @@ class Child:
 
     def rss_kib(self) -> int:
         """Its resident memory in KiB (VmRSS of proc(5))."""
+        return self._status("VmRSS")
+
+    def peak_rss_kib(self) -> int:
+        """The most resident memory that it has had, in KiB (VmHWM)."""
+        return self._status("VmHWM")
+
+    def _status(self, field: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0])
+        return int(status.partition(f"{field}:")[2].split()[0])
 
     def last_words(self, lines: int = 15) -> str:
         """The last lines of its log."""

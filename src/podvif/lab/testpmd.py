@@ -4,13 +4,14 @@ Law: the application's whole knowledge of its port is `<containerid>.env`, read 
 would; nothing here builds a `--vdev`.  Its statistics are read from its own screen as it prints them.
 """
 
+import os
 import re
 import secrets
 import shlex
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from typing import Self
 
 from podvif.lab import programs
 from podvif.lab.process import Child, LabError, cpus, output
+from podvif.lab.user import User
 
 PAGES = 64
 """Hugepages of 2 MiB that one testpmd takes (`-m 128`)."""
@@ -95,6 +97,9 @@ class Testpmd:
         interface: number of the only interface to use; None uses all of the pod.
         core: the CPU of its forwarding thread; the first one, which OVS's does not use, by default.
         extra: more arguments of the application, for instance `--rxq=2`.
+        user: as whom it runs, without any capability; root by default.
+        before: what to put before its command, for instance to give it mounts of its own; it has to become the command.
+        mounts: directories that it sees at other places, as a container does: where they are, by where it sees them.
     """
 
     __test__ = False  # pytest: the name is the program's
@@ -110,6 +115,9 @@ class Testpmd:
         interface: int | None = None,
         core: int | None = None,
         extra: Sequence[str] = (),
+        user: User | None = None,
+        before: Sequence[str] = (),
+        mounts: Mapping[Path, Path] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         prefix = f"podvif-testpmd-{secrets.token_hex(4)}"
@@ -131,9 +139,20 @@ class Testpmd:
             f"--file-prefix={prefix} {vdevs} -- {shlex.join(application)}"
         )
         inside = [programs.ip(), "netns", "exec", netns] if netns else []
+        if mounts:
+            inside += ["unshare", "--mount", "--propagation", "private"]
+            binds = [shlex.join(["mount", "--bind", str(there), str(seen)]) + " && " for seen, there in mounts.items()]
+            script = "".join(binds) + script
+        inside += before
+        runtime = folder
+        if user:
+            inside += user.become()
+            runtime = folder / prefix
+            runtime.mkdir(mode=0o700)
+            os.chown(runtime, user.uid, user.gid)
         # Into a pipe testpmd prints 4 KiB at a time, four rounds of figures, hence stdbuf.
         # DPDK makes a folder per process below RUNTIME_DIRECTORY, else in /var/run/dpdk, where it would stay.
-        self._command = ["env", f"RUNTIME_DIRECTORY={folder}", *inside, "/bin/sh", "-c", script]
+        self._command = ["env", f"RUNTIME_DIRECTORY={runtime}", *inside, "/bin/sh", "-c", script]
         self._log = folder / f"{prefix}.log"
         self._child: Child | None = None
         self._screen = Screen()

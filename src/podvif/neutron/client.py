@@ -1,7 +1,8 @@
 """Neutron, asked in a few worker threads: ports made once, however often they are asked for.
 
-Law: every request may be repeated.  A port is looked for before it is made, two equal requests are one, and a request whose
-answer was lost is not sent again before Neutron has had the time to finish it.  keystoneauth's exceptions end here: what comes
+Law: two equal requests at a time are one, and a port whose answer was lost is looked for, and not asked for again before Neutron
+has had the time to finish it.  Nothing else is looked for before it is made, since that would cost each port a second request:
+who may have asked for it in an earlier life lists the device's ports first.  keystoneauth's exceptions end here: what comes
 out is Retry or Refused with the server's own words.
 """
 
@@ -106,15 +107,14 @@ class Neutron:
             raise error.judged() from error
         return documents.parse_port(answer["port"])
 
-    async def create_port(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
-        """The port that was asked for: made now, or found because an earlier request has made it.
+    async def create_port(self, request: PortRequest) -> NeutronPort:
+        """The port that was asked for: made now, or found where the answer to this client's last request for it was lost.
 
         It may be unbound, or bound in vain: Neutron says so and does not call it an error.
         A caller that is cancelled takes nothing back: the request goes on, and the next caller joins it.
 
         Args:
-            request: what is asked for.
-            sought: the caller has just listed the ports of the device, and this one was not among them.
+            request: what is asked for; that no former client has made it, the caller knows (`ports_of`).
 
         Raises:
             Retry: Neutron cannot be asked, an earlier request may still be under way, or something is used up.
@@ -127,7 +127,7 @@ class Neutron:
             raise Bug(f"port {request.name} has device_owner {request.device_owner}, not {self.device_owner}")
         running = self._creating.get(request)
         if running is None:
-            running = self._creating[request] = asyncio.ensure_future(self._create(request, sought=sought))
+            running = self._creating[request] = asyncio.ensure_future(self._create(request))
             running.add_done_callback(functools.partial(self._created, request))
         return await asyncio.shield(running)
 
@@ -159,8 +159,8 @@ class Neutron:
                 return tuple(ports.values())
             marker = {"marker": found[-1].id}
 
-    async def _create(self, request: PortRequest, *, sought: bool = False) -> NeutronPort:
-        if not (sought and request not in self._unanswered) and (found := await self._made(request)):
+    async def _create(self, request: PortRequest) -> NeutronPort:
+        if request in self._unanswered and (found := await self._made(request)):
             return found
         waits_until = self._unanswered.get(request, 0.0)
         if self._clock() < waits_until:

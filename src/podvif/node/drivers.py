@@ -10,6 +10,7 @@ from podvif.core.attach import Step, Want
 from podvif.host.machine import PidFile
 from podvif.model import PortKind, Seen
 from podvif.node.converge import World
+from podvif.node.guard import Guard
 from podvif.node.journal import Journal
 from podvif.node.leases import Ipam
 from podvif.node.veth import Devices, VIFKernelDriver
@@ -24,6 +25,11 @@ class Drivers:
         """Make the drivers; nothing is asked of the parts yet."""
         self._vhost_user = VIFVHostUserDriver(switch, journal, ipam, settings)
         self._kernel = VIFKernelDriver(switch, journal, ipam, devices, self._vhost_user.switch_netns)
+
+    @property
+    def guard(self) -> Guard:
+        """Whose the directories and sockets of the pods are."""
+        return self._vhost_user.guard
 
     def observe(self, want: Want) -> Seen:
         """The facts, now."""

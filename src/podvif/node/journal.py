@@ -1,7 +1,8 @@
 """The journal: what we intend for each attachment, one file each.
 
 Law: a file is written before the first act for an attachment and removed after the last, atomically (temp file and rename).
-There is no fsync: a host that loses power loses its sandboxes too, and rows left over are found by our marks.  This
+The goal stands in its name (the text has the one of when it was written), so that another goal is a rename: a full disk does it
+too, and a rename over a file would have ext4 write it out at once, which costs milliseconds.  There is no fsync: a host that loses power loses its sandboxes too, and rows left over are found by our marks.  This
 process is the only writer, so what was read at start is what is on the disk.
 """
 
@@ -32,6 +33,7 @@ class Journal:
         """
         self._directory = names.journal_directory(state_dir)
         self._entries: dict[Attachment, Entry] = {}
+        self._written: dict[Attachment, Entry] = {}
         self._by_port: dict[str, Attachment] = {}
         self._behind: set[Attachment] = set()
         self._encoder = msgspec.json.Encoder()
@@ -55,13 +57,12 @@ class Journal:
             return
         text = files.read_text(self._directory, name)
         try:
-            entry = msgspec.json.decode(text or "", type=Entry)
-            if names.journal_file(entry.attachment) != name:
-                raise msgspec.ValidationError(f"it is the entry of {entry.attachment}")
+            entry = parse_entry(name, text or "")
         except msgspec.MsgspecError as error:
             _LOG.error("journal file %s/%s is not readable and is set aside: %s", self._directory, name, error)
             files.move(f"{self._directory}/{name}", f"{self._directory}/{name}.unreadable")
             return
+        self._written[entry.attachment] = entry
         self.remember(entry)
 
     def get(self, attachment: Attachment) -> Entry | None:
@@ -110,8 +111,14 @@ class Journal:
         Raises:
             Retry: the disk is full or fails; the entry that was there before stands.
         """
-        name = names.journal_file(entry.attachment)
-        files.write_texts(self._directory, {name: self._encoder.encode(entry).decode()}, mode=0o600)
+        written = self._written.get(entry.attachment)
+        if written and written.goal is not entry.goal:
+            files.move(self._path(written), self._path(entry))
+            written = self._written[entry.attachment] = msgspec.structs.replace(written, goal=entry.goal)
+        if written != entry:
+            text = self._encoder.encode(entry).decode()
+            files.write_texts(self._directory, {names.journal_file(entry.attachment, entry.goal): text}, mode=0o600)
+            self._written[entry.attachment] = entry
         self.remember(entry)
         self._behind.discard(entry.attachment)
 
@@ -137,8 +144,25 @@ class Journal:
 
     def remove(self, attachment: Attachment) -> None:
         """Forget an attachment; forgotten already is fine."""
-        files.remove(self._directory, [names.journal_file(attachment)])
+        files.remove(self._directory, [names.journal_file(attachment, goal) for goal in Goal])
+        self._written.pop(attachment, None)
         self._behind.discard(attachment)
         entry = self._entries.pop(attachment, None)
         if entry and self._by_port.get(entry.vif.name) == attachment:
             del self._by_port[entry.vif.name]
+
+    def _path(self, entry: Entry) -> str:
+        return f"{self._directory}/{names.journal_file(entry.attachment, entry.goal)}"
+
+
+def parse_entry(name: str, text: str) -> Entry:
+    """The entry in the file of that name.
+
+    Raises:
+        msgspec.MsgspecError: the text is no entry, or not the one that the name says.
+    """
+    entry = msgspec.json.decode(text, type=Entry)
+    for goal in Goal:
+        if name == names.journal_file(entry.attachment, goal):
+            return msgspec.structs.replace(entry, goal=goal)
+    raise msgspec.ValidationError(f"it is the entry of {entry.attachment}, and its name is of another, or has no goal")

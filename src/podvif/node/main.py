@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from podvif import errors
 from podvif.daemon import life, log
 from podvif.daemon.version import version
-from podvif.errors import Refused
+from podvif.errors import PodvifError, Refused
 from podvif.host import mounts, poddir, systemd, veth
 from podvif.ipam.delegate import Delegate
 from podvif.node import about, report
 from podvif.node.drivers import Drivers
+from podvif.node.guard import Guard
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.recover import Recovery
@@ -108,7 +109,7 @@ async def _serve(settings: Settings) -> None:
         },
         metrics.verb if metrics else None,
     )
-    _make_mount_point(settings.mount_point)
+    _make_mount_point(settings.mount_point, drivers.guard)
     if metrics:
         metrics.watch(journal, switch, recovery)
         pages = await _open_pages(settings.metrics_bind, metrics, readiness)
@@ -190,9 +191,14 @@ async def _open_pages(bind: str, metrics: "Metrics", readiness: Readiness) -> "H
     return pages
 
 
-def _make_mount_point(path: str) -> None:
+def _make_mount_point(path: str, guard: Guard) -> None:
     """Make the pods' directory at start, as after a boot: /run is empty then, and pods mount it as an existing one."""
     try:
         os.makedirs(path, mode=0o755, exist_ok=True)  # noqa: PTH103
     except OSError as error:
         _LOG.error("[vhostuser] mount_point %s cannot be made: %s", path, error.strerror)
+        return
+    try:
+        guard.make_mount_point(path)
+    except PodvifError as error:
+        _LOG.error("[vhostuser] mount_point: %s; %s", error.message, error.remedy)

@@ -39,6 +39,7 @@ CAUSES = (
     "files",
     "vswitchd ended",
     "a verb failed",
+    "ADD of several",
     "sweep",
     "resync",
     "retry",

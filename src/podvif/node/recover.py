@@ -3,7 +3,8 @@
 Law: an event says which attachment to look at and nothing about what to do; looking once more than needed is harmless, so
 events are gathered, and a quiet round over everything catches what an event has missed.  One worker for each attachment, so
 that nobody overtakes himself.  Nothing here waits for vswitchd: what it does is an event too.  Where no event can be had (a
-process that holds a socket ends, a vswitchd that does not come round) the attachment is looked at again after a while.
+process that holds a socket ends, a vswitchd that does not come round) the attachment is looked at again after a while.  Looks
+begin one by one, so that whoever calls meanwhile is served between two of them, however many there are to take.
 """
 
 import asyncio
@@ -130,6 +131,7 @@ class Recovery:
         self._sweep = Sweep(journal, switch, driver, settings, volumes)
         self._pending: dict[Attachment, str] = {}
         self._workers: dict[Attachment, asyncio.Task[None]] = {}
+        self._turn = asyncio.Lock()
         self._again: dict[Attachment, _Again] = {}
         self._said: dict[Attachment, str] = {}
         self._in_the_way = ""
@@ -166,6 +168,7 @@ class Recovery:
         self._switch.on_connect(lambda: self.touch_all("OVSDB"))
         self._switch.on_ports(self._ports_changed)
         self._verbs.on_failure(lambda attachment: self.touch(attachment, "a verb failed"))
+        self._verbs.on_several(lambda attachment: self.touch(attachment, "ADD of several"))
         self._volumes.on_directory(self._directory_changed)
         for directory in self._volumes.directories():
             self._directory_changed(directory, there=True)
@@ -255,11 +258,9 @@ class Recovery:
                 self._verbs.leave(entry)
                 self.touch(entry.attachment, "sweep")
             self._sweep.remove_files()
-            # Without waiting: a pod that keeps its worker busy must not hold up the next round.  And one after the other:
-            # all looks at once would hold up whoever calls meanwhile.
-            for entry in self._journal.all():
-                self.touch(entry.attachment, "resync")
-                await asyncio.sleep(0)
+            self.touch_all(
+                "resync"
+            )  # without waiting: a pod that keeps its worker busy must not hold up the next round
             self._forget_removed()
 
     def _forget_removed(self) -> None:
@@ -278,7 +279,8 @@ class Recovery:
         # Nothing but a pod's own attachments: what it does in its directory is no business of others.
         if name is None or not name.startswith("."):
             for entry in self._journal.of_directory(SocketDir(directory)):
-                self.touch(entry.attachment, "files" if name is None else "own directory")
+                cause = "socket" if name == entry.vif.name else "pod file"
+                self.touch(entry.attachment, "files" if name is None else cause)
 
     def _file_changed(self, name: str) -> None:
         if name.startswith("."):
@@ -317,8 +319,12 @@ class Recovery:
 
     async def _work(self, attachment: Attachment) -> None:
         try:
-            while cause := self._pending.pop(attachment, None):
-                await self._look(attachment, cause)
+            while attachment in self._pending:
+                # A look holds up the event loop while it observes: before each, everybody else has the loop once.  What it
+                # then does or waits for is at nobody's expense, and holds up no other look.
+                async with self._turn:
+                    await asyncio.sleep(0)
+                await self._look(attachment, self._pending.pop(attachment))
                 await asyncio.sleep(_PAUSE)
         finally:
             del self._workers[attachment]

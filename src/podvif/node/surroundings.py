@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from podvif import names
-from podvif.host import files, machine, netns
+from podvif.host import files, machine, netns, rights
 from podvif.host.machine import Machine
 from podvif.model import Entry, Goal, PortKind
 from podvif.node.checks import Check, State, Switch, few, listed, pid_file
+from podvif.node.journal import parse_entry
 from podvif.settings import Settings
 
 CNI_DIRECTORY = "/etc/cni/net.d"
@@ -86,12 +87,15 @@ def access(settings: Settings, host: Machine) -> Check:
             f"ovs-vswitchd runs as {who.name} and may not enter {closed}: in server mode it reaches no application's socket",
             f"chmod o+x {closed}, or run ovs-vswitchd as root",
         )
-    return Check(
-        name,
-        State.WARNING,
-        f"ovs-vswitchd runs as {who.name}: in server mode it may write only to sockets that the application lets it",
-        "let applications make their sockets writable for it (umask, group), or run ovs-vswitchd as root",
-    )
+    if files.is_directory(path) and not rights.has_lists(path):
+        return Check(
+            name,
+            State.FAILURE,
+            f"ovs-vswitchd runs as {who.name}, and {path} lies on a file system without access control lists: podvif cannot"
+            " open applications' sockets to it",
+            "use one that has them (tmpfs, ext4, xfs), or run ovs-vswitchd as root",
+        )
+    return Check(name, State.OK, f"it runs as {who.name}: podvif opens each application's socket to it")
 
 
 def kernel_ports(
@@ -314,7 +318,7 @@ def read_journal(state_dir: str) -> list[Entry]:
         if name.startswith(".") or not name.endswith(".json"):
             continue
         with contextlib.suppress(msgspec.MsgspecError):
-            found.append(msgspec.json.decode(files.read_text(directory, name) or "", type=Entry))
+            found.append(parse_entry(name, files.read_text(directory, name) or ""))
     return found
 
 

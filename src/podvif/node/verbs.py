@@ -62,7 +62,9 @@ class Verbs:
         self._unwanted: dict[Attachment, set[asyncio.Future[None]]] = {}
         self._busy: collections.Counter[Attachment] = collections.Counter()
         self._deleted: collections.Counter[Attachment] = collections.Counter()
+        self._several: set[Attachment] = set()
         self._on_failure: list[Callable[[Attachment], None]] = []
+        self._on_several: list[Callable[[Attachment], None]] = []
         self._on_end: list[Callable[[Attachment], None]] = []
         self._table: dict[Command, Callable[[Request], Awaitable[dict[str, Any] | None]]] = {
             Command.ADD: self._add,
@@ -94,6 +96,13 @@ class Verbs:
         """Have `call` told of each attachment whose ADD or DEL has failed: what is left is nobody's care then."""
         self._on_failure.append(call)
 
+    def on_several(self, call: Callable[[Attachment], None]) -> None:
+        """Have `call` told of each attachment of an ADD of several that has succeeded.
+
+        What happened to the first ones while the last was not yet attached nobody has looked at: they were busy.
+        """
+        self._on_several.append(call)
+
     def on_end(self, call: Callable[[Attachment], None]) -> None:
         """Have `call` told of each attachment whose ADD or DEL has ended."""
         self._on_end.append(call)
@@ -110,7 +119,9 @@ class Verbs:
             if not self._busy[attachment]:
                 del self._busy[attachment]
                 self._deleted.pop(attachment, None)
-            for tell in (*self._on_failure, *self._on_end) if failed else self._on_end:
+            several = self._on_several if attachment in self._several else ()
+            self._several.discard(attachment)
+            for tell in (*(self._on_failure if failed else ()), *several, *self._on_end):
                 tell(attachment)
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
@@ -135,6 +146,8 @@ class Verbs:
                 for entry in reversed(done):
                     if entry.goal is not Goal.ATTACHED:
                         self._journal.put(msgspec.structs.replace(entry, goal=Goal.ATTACHED))
+                if len(done) > 1:
+                    self._several.update(entry.attachment for entry in done)
             except SupersededError:
                 await asyncio.shield(self._roll_back(entries))
                 raise Retry(f"{asked[0].attachment} was deleted while it was being added") from None

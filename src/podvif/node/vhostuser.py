@@ -17,7 +17,8 @@ from podvif.core import podfiles
 from podvif.core.attach import Step, Want
 from podvif.errors import Bug, PodvifError
 from podvif.host import files, inotify, machine, netns
-from podvif.model import Entry, Goal, Listener, Seen, SeenPort, SocketFile, Vif
+from podvif.model import Entry, Goal, Listener, Seen, SeenPort, SocketFile, SocketPath, Vif
+from podvif.node.guard import Guard
 from podvif.node.journal import Journal
 from podvif.node.leases import Ipam, Leases
 from podvif.settings import Settings
@@ -64,6 +65,7 @@ class VIFVHostUserDriver:
         self._journal = journal
         self._leases = Leases(journal, ipam)
         self._ovs_rundirs = rundirs(settings)
+        self.guard = Guard(settings, self.vswitchd)
         self._last_switch_netns: str | None = None
         self._has_run = False
         self._rendered: tuple[list[Entry], dict[str, str]] = ([], {})
@@ -89,6 +91,8 @@ class VIFVHostUserDriver:
         if port and pod_socket is SocketFile.DEAD and port.status.get("status") == "connected" and self._has_ended():
             # The row is vswitchd's last word: one that has ended is connected to nobody.
             port = msgspec.structs.replace(port, status={}, link_up=False)
+        ovs_socket = self._ovs_socket(vif) if ovs_side else SocketFile.ABSENT
+        access, living = entry.access if entry else None, _living(vif, pod_socket, ovs_socket)
         return Seen(
             switch_trouble=trouble,
             directory=files.is_directory(vif.directory),
@@ -96,12 +100,14 @@ class VIFVHostUserDriver:
             port=port,
             settled=switch.settled(vif.name),
             pod_socket=pod_socket,
-            ovs_socket=self._ovs_socket(vif) if ovs_side else SocketFile.ABSENT,
+            ovs_socket=ovs_socket,
             addresses=entry.addresses if entry else None,
             addresses_held=bool(entry and entry.ipam),
             files_current=last and all(files.read_text(vif.directory, name) == text for name, text in expected.items()),
             files_present=leaving and self._files_present(want, expected),
             journalled=entry is not None,
+            directory_mended=leaving or self.guard.is_directory_mended(_directory(vif), access),
+            socket_mended=leaving or living is None or self.guard.is_socket_mended(living, vif, access),
         )
 
     def _ovs_socket(self, vif: Vif) -> SocketFile:
@@ -192,8 +198,8 @@ class VIFVHostUserDriver:
         match step:
             case Step.RESERVE_ADDRESSES:
                 await self._leases.reserve(want.attachment)
-            case Step.REMOVE_STALE_SOCKET:
-                self._remove_stale_socket(want)
+            case Step.MEND_DIRECTORY | Step.MEND_SOCKET | Step.REMOVE_STALE_SOCKET:
+                self._mend(want, step, seen)
             case Step.PLUG:
                 await self._switch.plug(vif, names.marks(want.attachment, str(want.pod)))
             case Step.UNPLUG:
@@ -219,6 +225,16 @@ class VIFVHostUserDriver:
             case _:
                 raise Bug(f"{step.value} is no act")
 
+    def _mend(self, want: Want, step: Step, seen: Seen) -> None:
+        entry = self._journal.get(want.attachment)
+        access = entry.access if entry else None
+        if step is Step.REMOVE_STALE_SOCKET:
+            self._remove_stale_socket(want)
+        elif step is Step.MEND_DIRECTORY and access is not None:
+            self.guard.make_directory(_directory(want.vif), access)
+        elif step is Step.MEND_SOCKET and (living := _living(want.vif, seen.pod_socket, seen.ovs_socket)):
+            self.guard.mend_socket(living, want.vif, access)
+
     def _remove_stale_socket(self, want: Want) -> None:
         if want.vif.listener is Listener.OVS:
             files.remove_dead_socket(want.vif.ovs_socket, [self.switch_netns()])
@@ -236,6 +252,7 @@ class VIFVHostUserDriver:
             Retry: an I/O error.
             Refused: a directory lies there.
         """
+        self.guard.forget_process()
         failures, namespaces = [], [self.switch_netns()]
         for entry in self._journal.all():
             if entry.vif.ovs_socket and entry.vif.listener is Listener.OVS:
@@ -280,6 +297,17 @@ class VIFVHostUserDriver:
         files.remove(directory, [name for name in going if files.present(directory, [name])])
         changed = {name: remaining[name] for name in _sandbox_files(want) if remaining}
         files.write_texts(directory, {name: text for name, text in changed.items() if files.present(directory, [name])})
+
+
+def _directory(vif: Vif) -> str:
+    return vif.socket.rpartition("/")[0]
+
+
+def _living(vif: Vif, pod_socket: SocketFile, ovs_socket: SocketFile) -> SocketPath | None:
+    """Where a socket lies that somebody listens on, None when nowhere: OVS's new one before it is moved counts first."""
+    if ovs_socket is SocketFile.BOUND:
+        return vif.ovs_socket
+    return vif.socket if pod_socket is SocketFile.BOUND else None
 
 
 def _own_files(want: Want) -> list[str]:

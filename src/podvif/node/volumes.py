@@ -111,14 +111,16 @@ class Volumes:
             Refused: the runtime does not say the pod's UID, and two pods had that name.
         """
         if pod.uid:
-            return next((volume for volume in self.all() if volume.pod.uid == pod.uid), None)
-        found = [volume for volume in self.all() if pod.name and str(volume.pod) == str(pod)]
+            found = [volume for volume in self._volumes.values() if volume.pod.uid == pod.uid]
+        else:
+            found = [volume for volume in self._volumes.values() if pod.name and str(volume.pod) == str(pod)]
         if len({volume.pod.uid for volume in found}) > 1:
             raise Refused(
                 f"two pods called {pod} have volumes of {names.CSI_DRIVER}, and the runtime does not say which one it means",
                 "wait until the former one is gone, or use a runtime that says K8S_POD_UID in CNI_ARGS",
             )
-        return found[0] if found else None
+        # Of two that show the same directory the one that may be written to counts: some container can make a socket there.
+        return min(found, key=lambda volume: (volume.read_only, volume.created, volume.id)) if found else None
 
     def directory_of(self, volume: Volume) -> SocketDir:
         """The directory behind a volume."""
@@ -223,7 +225,9 @@ class Volumes:
 
     async def _unpublish(self, volume_id: str, target: str, uid: str) -> None:
         directory = names.own_directory(self._settings.run_dir, uid) if uid else SocketDir("")
-        self._mounts.ensure_unbound(directory, target)
+        volume = self._volumes.get(volume_id)
+        for each in {target, volume.target if volume else target}:
+            self._mounts.ensure_unbound(directory, each)
         await self._forget(volume_id, uid)
         _LOG.info("volume %s is no more at %s", volume_id, target)
 

@@ -94,6 +94,7 @@ ATTACHING = [
     Row({"port": {"external_ids": FOREIGN}}, "is there and is not podvif's"),
     Row({"pod_socket": DIRECTORY}, "a directory lies at /pods/vhu"),
     Row({"ovs_socket": DIRECTORY}, "a directory lies at /ovs/vhu"),
+    Row({"directory_mended": False}, Step.MEND_DIRECTORY),
     Row({"addresses": None}, Step.RESERVE_ADDRESSES),
     Row({"pod_socket": DEAD}, Step.REMOVE_STALE_SOCKET, (APPLICATION,)),
     Row({"pod_socket": OTHER}, Step.REMOVE_STALE_SOCKET, (APPLICATION,)),
@@ -113,6 +114,8 @@ ATTACHING = [
     Row({"port": {"error": "could not open network device vhu"}}, "could not open network device vhu"),
     Row({"port": {"ofport": -1}}, "it could not be opened (ofport -1)"),
     Row({"port": {"ofport": None}}, Step.AWAIT_PORT),
+    Row({"pod_socket": BOUND, "socket_mended": False}, Step.MEND_SOCKET),
+    Row({"ovs_socket": BOUND, "socket_mended": False}, Step.MEND_SOCKET, (OVS,)),
     Row({"ovs_socket": BOUND}, Step.TAKE_SOCKET, (OVS,)),
     Row({"pod_socket": ABSENT}, Step.AWAIT_SOCKET, (OVS,)),
     Row({"pod_socket": DEAD}, Step.AWAIT_SOCKET, (OVS,)),
@@ -371,6 +374,10 @@ class World:
     def do(self, step: Step) -> None:  # noqa: C901, PLR0912  one case for each step
         change: dict[str, Any] = {}
         match step:
+            case Step.MEND_DIRECTORY:
+                change = {"directory_mended": True}
+            case Step.MEND_SOCKET:
+                change = {"socket_mended": True}
             case Step.RESERVE_ADDRESSES:
                 change = {"addresses": Addresses(), "addresses_held": True}
             case Step.REMOVE_STALE_SOCKET:
@@ -389,11 +396,11 @@ class World:
                 assert self.seen.port
                 change = {"port": msgspec.structs.replace(self.seen.port, ofport=3)}
                 if self.listener is OVS:
-                    change["ovs_socket"] = BOUND
+                    change |= {"ovs_socket": BOUND, "socket_mended": False}
             case Step.TAKE_SOCKET:
                 change = {"pod_socket": self.seen.ovs_socket, "ovs_socket": ABSENT}
             case Step.AWAIT_SOCKET:
-                change = {"ovs_socket": BOUND}
+                change = {"ovs_socket": BOUND, "socket_mended": False}
             case Step.WRITE_MARKS:
                 assert self.seen.port
                 change = {
@@ -429,6 +436,8 @@ def worlds(draw: st.DrawFn) -> World:
         "files_present": draw(st.booleans()),
         "addresses_held": draw(st.booleans()),
         "journalled": draw(st.booleans()),
+        "directory_mended": draw(st.booleans()),
+        "socket_mended": draw(st.booleans()),
     }
     port: dict[str, Any] | None = draw(
         st.none()
@@ -496,6 +505,8 @@ FACTS: st.SearchStrategy[dict[str, Any]] = st.builds(
     files_current=st.booleans(),
     files_present=st.booleans(),
     journalled=st.booleans(),
+    directory_mended=st.booleans(),
+    socket_mended=st.booleans(),
 )
 
 
@@ -505,7 +516,14 @@ def test_foreign_port(listener: Listener, goal: Goal, facts: dict[str, Any], ext
     """Whatever else holds, an OVS port that is not ours is neither plugged nor unplugged, nor is its socket touched."""
     step = next_step(want(listener, goal), seen(listener, port={"external_ids": external_ids}, **facts))
 
-    assert step not in {Step.PLUG, Step.UNPLUG, Step.REMOVE_SOCKETS, Step.REMOVE_STALE_SOCKET, Step.TAKE_SOCKET}
+    assert step not in {
+        Step.PLUG,
+        Step.UNPLUG,
+        Step.REMOVE_SOCKETS,
+        Step.REMOVE_STALE_SOCKET,
+        Step.TAKE_SOCKET,
+        Step.MEND_SOCKET,
+    }
 
 
 def test_every_wait_is_a_step_of_the_table() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from podvif.host.sockdiag import BoundSockets, bound_sockets
+from podvif.host import sockdiag
+from podvif.host.sockdiag import BoundSockets, is_bound
 
 
 def bound(stack: ExitStack, path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
@@ -24,11 +25,10 @@ def test_bound(tmp_path: Path, kind: int) -> None:
     other.touch()
     with ExitStack() as stack:
         bound(stack, path, kind)
-        found = bound_sockets()
-        assert found.holds(str(path), path.stat())
-        assert not found.holds(str(other), other.stat())
+        assert is_bound(str(path), path.stat())
+        assert not is_bound(str(other), other.stat())
 
-    assert not bound_sockets().holds(str(path), path.stat())
+    assert not is_bound(str(path), path.stat())
 
 
 def test_moved(tmp_path: Path) -> None:
@@ -37,7 +37,36 @@ def test_moved(tmp_path: Path) -> None:
         bound(stack, tmp_path / "vhu")
         moved = (tmp_path / "vhu").rename(tmp_path / "moved")
 
-        assert bound_sockets().holds(str(moved), moved.stat())
+        assert is_bound(str(moved), moved.stat())
+
+
+def test_asked_for_alone(tmp_path: Path) -> None:
+    """Who was found bound once is asked for alone, and is believed only as long as he is bound to that very file."""
+    path, other = tmp_path / "vhu", tmp_path / "other"
+    with ExitStack() as stack:
+        first = bound(stack, path)
+        assert is_bound(str(path), path.stat())
+        found = path.stat()
+        holder = sockdiag._HOLDERS[found.st_dev, found.st_ino]
+        assert holder == os.fstat(first.fileno()).st_ino
+
+        bound(stack, other)
+        sockdiag._HOLDERS[other.stat().st_dev, other.stat().st_ino] = holder
+        assert is_bound(str(other), other.stat()), "another's socket was asked for first"
+
+        first.close()
+        assert not is_bound(str(path), found)
+        assert is_bound(str(other), other.stat())
+
+
+def test_bounded(tmp_path: Path) -> None:
+    """No more files are remembered than a host has ports; the rest is forgotten."""
+    sockdiag._HOLDERS.update({(0, number): 1 for number in range(sockdiag._HOLDERS_MAX)})
+    with ExitStack() as stack:
+        bound(stack, tmp_path / "vhu")
+        assert is_bound(str(tmp_path / "vhu"), (tmp_path / "vhu").stat())
+
+    assert len(sockdiag._HOLDERS) == 1
 
 
 def test_many(tmp_path: Path) -> None:
@@ -46,9 +75,8 @@ def test_many(tmp_path: Path) -> None:
     with ExitStack() as stack:
         for path in paths:
             bound(stack, path)
-        found = bound_sockets()
 
-        assert all(found.holds(str(path), path.stat()) for path in paths)
+        assert all(is_bound(str(path), path.stat()) for path in paths)
 
 
 def test_abstract_and_unbound_sockets() -> None:
@@ -57,7 +85,11 @@ def test_abstract_and_unbound_sockets() -> None:
         stack.enter_context(socket.socket(socket.AF_UNIX)).bind("\0podvif-test-" + str(os.getpid()))
         stack.enter_context(socket.socket(socket.AF_UNIX))
 
-        assert not bound_sockets().holds("", os.stat_result(range(10)))
+        assert not is_bound("", os.stat_result(range(10)))
+
+
+SOCKET = 4711
+"""The inode of a socket itself."""
 
 
 def message(inode: int, device: int, name: bytes) -> bytes:
@@ -66,7 +98,7 @@ def message(inode: int, device: int, name: bytes) -> bytes:
     for kind, value in ((0, name), (1, struct.pack("=II", inode, device))):
         padding = b"\0" * (-len(value) % 4)
         attributes += struct.pack("=HH", 4 + len(value), kind) + value + padding
-    return struct.pack("=BBBBIII", socket.AF_UNIX, socket.SOCK_STREAM, 10, 0, 1, 0, 0) + attributes
+    return struct.pack("=BBBBIII", socket.AF_UNIX, socket.SOCK_STREAM, 10, 0, SOCKET, 0, 0) + attributes
 
 
 def test_another_device_and_the_bound_name(tmp_path: Path) -> None:
@@ -78,7 +110,7 @@ def test_another_device_and_the_bound_name(tmp_path: Path) -> None:
     def holds(inode: int, device: int, name: str) -> bool:
         sockets = BoundSockets()
         sockets.add(message(inode, device, name.encode() + b"\0"))
-        return sockets.holds(str(path), found)
+        return sockets.holder(str(path), found) == SOCKET
 
     device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
     assert holds(found.st_ino, device, "/elsewhere")
@@ -87,7 +119,7 @@ def test_another_device_and_the_bound_name(tmp_path: Path) -> None:
     assert not holds(found.st_ino + 1, device, str(path))
 
 
-@pytest.mark.parametrize("length", [16, 17, 19, 20, 25])
+@pytest.mark.parametrize("length", [0, 15, 16, 17, 19, 20, 25])
 def test_message_that_ends_early(length: int) -> None:
     """A message without a file holds nothing, and is no error."""
     sockets = BoundSockets()
@@ -99,7 +131,7 @@ def test_message_that_ends_early(length: int) -> None:
 def test_namespace_that_is_gone() -> None:
     """Asking in a namespace that is not there is FileNotFoundError."""
     with pytest.raises(FileNotFoundError):
-        bound_sockets("/proc/nobody/ns/net")
+        is_bound("", os.stat_result(range(10)), "/proc/nobody/ns/net")
 
 
 def test_own_namespace_by_its_path(tmp_path: Path) -> None:
@@ -107,4 +139,4 @@ def test_own_namespace_by_its_path(tmp_path: Path) -> None:
     with ExitStack() as stack:
         bound(stack, tmp_path / "vhu")
 
-        assert bound_sockets("/proc/self/ns/net").holds(str(tmp_path / "vhu"), (tmp_path / "vhu").stat())
+        assert is_bound(str(tmp_path / "vhu"), (tmp_path / "vhu").stat(), "/proc/self/ns/net")

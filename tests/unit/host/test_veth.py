@@ -39,7 +39,7 @@ def test_nobody() -> None:
 
 
 async def test_beside_an_event_loop() -> None:
-    """It can be asked from within an event loop, which pyroute2 alone cannot."""
+    """It can be asked where an event loop runs, which pyroute2 cannot."""
     assert veth.look_at("lo")
     assert veth.look_into(OWN, "lo")
 

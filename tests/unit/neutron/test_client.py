@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
 from podvif.errors import Refused, Retry
@@ -118,6 +119,15 @@ async def test_tags_in_the_request(server: Scripted, client: Neutron) -> None:
     await client.create_port(REQUEST)
     body = server.asked[-1][3]["port"]
     assert (body["tags"], body["description"]) == (["podvif"], "podvif: podvif")
+
+
+async def test_one_request(server: Scripted, client: Neutron) -> None:
+    """Once its facts are known a port costs Neutron one request."""
+    server.answer = neutron(post=(201, {"port": PORT}))
+    await client.create_port(REQUEST)
+    before = len(server.asked)
+    await client.create_port(msgspec.structs.replace(REQUEST, device_id="uid-2"))
+    assert [method for method, *_ in server.asked[before:]] == ["POST"]
 
 
 async def test_tags_are_not_allowed(server: Scripted, client: Neutron) -> None:

@@ -9,15 +9,18 @@ import msgspec
 import pytest
 
 from podvif import errors, names
+from podvif.core import decide
 from podvif.core.attach import Step
 from podvif.core.pods import MIRROR
 from podvif.errors import PodvifError, Refused
 from podvif.kube.resources import PODS
 from podvif.model import Attachment, Entry, Goal, Listener, Pod
+from podvif.node.verbs import want_attached
 from podvif.podvifs import Interface, InterfaceState, WantedInterface
 from tests.fakes import podvifs
 from tests.fakes.cluster import OTHER_SUBNET, UID
 from tests.fakes.clusternode import MAIN, SECONDS, ClusterNode
+from tests.fakes.node import recovering, until, volume
 from tests.fakes.podvifs import CLIENT, port_id
 from tests.fakes.values import config, port_of
 
@@ -285,6 +288,31 @@ async def test_refused(made: Callable[..., ClusterNode], call: dict[str, Any], c
         assert (error.code, node.node.left()) == (code, [])
 
 
+async def test_pod_with_a_volume(made: Callable[..., ClusterNode]) -> None:
+    """A pod that has a volume gets sockets in its own directory, without any hostPath; its annotation says where it sees them."""
+    node = made()
+    node.controller._host_paths = ()
+    await node.node.volumes.publish(volume(node.node, UID))
+    async with node.running():
+        await node.controller.make(VU0, VU1)
+        await node.controller.bind(*LEADER_AND_FOLLOWER)
+        await node.told()
+
+        answer = await node.call()
+
+        own, name = node.node.own / UID, names.vif_name(port_id(1))
+        assert answer["interfaces"][0]["socketPath"] == f"{own}/{name}"
+        assert {path.name for path in own.iterdir()} == {"interfaces.json", "vhostuser.env", "c0ffee-vu0", "c0ffee-vu1"}
+        assert not any(node.node.pods.iterdir())
+        entry = node.node.journal.get(Attachment("c0ffee", "vu1"))
+        assert entry is not None
+        assert entry.vif.mounted_at == "/sockets"
+        node.node.journal.remove(entry.attachment)
+        await node.call("DEL")
+        await node.call("DEL", ifname="vu1")
+        assert node.node.left() == []
+
+
 async def test_pod_without_the_directory(made: Callable[..., ClusterNode]) -> None:
     """A pod that does not mount the directory of sockets gets a pair of devices for the same Neutron port, wired as well."""
     node = made()
@@ -383,6 +411,38 @@ async def test_several_interfaces(made: Callable[..., ClusterNode]) -> None:
         assert await node.call("CHECK", checking) == {}
         node.node.switch.remove_port(ports[1])
         await refusal(node.call("CHECK", checking), f"OVS port {ports[1]} is missing")
+        await node.call("DEL")
+        assert node.node.left() == []
+
+
+async def test_several_are_looked_at_once_more(made: Callable[..., ClusterNode]) -> None:
+    """What happens to an early interface while a late one is being attached is mended when the ADD is over."""
+    cluster = made()
+    cluster.controller._host_paths = ()
+    async with cluster.running() as node, recovering(node.node):
+        node.agent.works = False
+        await several(node)
+        adding = node.calling()
+        ports, early, late = node.node.switch.ports, "tap00000001-00", "tap00000002-00"
+        await until(lambda: {early, late} <= set(ports()))
+        node.agent.wire(early)
+
+        def is_attached() -> bool:
+            entry = node.node.journal.get(Attachment("c0ffee", "vu0"))
+            assert entry
+            want = want_attached(entry)
+            return decide.why_not_attached(want, node.node.driver.observe(want)) is None
+
+        await until(is_attached)
+        for _ in range(100):
+            await asyncio.sleep(0)  # the ADD sees that too, and has nothing left to do for this one
+        node.node.switch.remove_port(early)
+        node.agent.wire(late)
+        await adding
+        assert early not in ports()
+
+        node.agent.works = True
+        await until(is_attached)
         await node.call("DEL")
         assert node.node.left() == []
 

@@ -26,7 +26,7 @@ def opened(tmp_path: Path) -> Journal:
 
 
 def file_of(tmp_path: Path, attachment: Attachment = ATTACHMENT) -> Path:
-    return folder(tmp_path) / names.journal_file(attachment)
+    return folder(tmp_path) / names.journal_file(attachment, Goal.ATTACHED)
 
 
 def test_remembered(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_rights(tmp_path: Path) -> None:
 
     assert folder(tmp_path).stat().st_mode & 0o777 == 0o700
     assert file_of(tmp_path).stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in folder(tmp_path).iterdir()] == ["c0ffee:net1.json"]
+    assert [path.name for path in folder(tmp_path).iterdir()] == ["c0ffee:net1.attached.json"]
 
 
 def test_order(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_order(tmp_path: Path) -> None:
         b"[]",
         b"{}",
         msgspec.json.encode(entry(attachment=OTHER)),
-        msgspec.json.encode(entry()).replace(b'"attached"', b'"somewhere"'),
+        msgspec.json.encode(entry()).replace(b'"mode"', b'"somewhere"').replace(b'"netns":"', b'"netns":1,"x":"'),
         b"[" * 100_000,
     ],
     ids=lambda content: repr(content)[:20],
@@ -102,7 +102,7 @@ def test_unreadable(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: b
         journal = opened(tmp_path)
 
     assert [found.attachment for found in journal.all()] == [OTHER]
-    assert (folder(tmp_path) / "c0ffee:net1.json.unreadable").read_bytes() == content
+    assert (folder(tmp_path) / "c0ffee:net1.attached.json.unreadable").read_bytes() == content
     assert str(file_of(tmp_path)) in caplog.text
     caplog.clear()
     assert opened(tmp_path).get(OTHER)
@@ -112,10 +112,10 @@ def test_unreadable(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: b
 def test_killed_between_write_and_rename(tmp_path: Path) -> None:
     """A text that had not got its name when the daemon was killed is removed, and the entry before it stands."""
     opened(tmp_path).put(entry())
-    (folder(tmp_path) / ".c0ffee:net1.json.new").write_bytes(b'{"attachment"')
+    (folder(tmp_path) / ".c0ffee:net1.attached.json.new").write_bytes(b'{"attachment"')
 
     assert opened(tmp_path).get(ATTACHMENT) == entry()
-    assert [path.name for path in folder(tmp_path).iterdir()] == ["c0ffee:net1.json"]
+    assert [path.name for path in folder(tmp_path).iterdir()] == ["c0ffee:net1.attached.json"]
 
 
 def test_other_files(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_other_files(tmp_path: Path) -> None:
 
 
 def _in_the_way(tmp_path: Path) -> Path:
-    """A directory where a file's text would be written first: writing fails, whoever asks."""
-    blocked = folder(tmp_path) / ".c0ffee:net1.json.new"
+    """A directory where the file would get its name: naming it so fails, whoever asks."""
+    blocked = folder(tmp_path) / "c0ffee:net1.leaving.json"
     blocked.mkdir()
     return blocked
 
@@ -140,8 +140,8 @@ def test_disk_fails(tmp_path: Path) -> None:
     journal.put(entry(goal=Goal.ATTACHING))
     blocked = _in_the_way(tmp_path)
 
-    with pytest.raises((Retry, Refused), match=r"c0ffee:net1\.json cannot be written") as caught:
-        journal.put(entry(goal=Goal.ATTACHED))
+    with pytest.raises((Retry, Refused), match=r"cannot be moved to .*c0ffee:net1\.leaving\.json") as caught:
+        journal.put(entry(goal=Goal.LEAVING))
 
     assert caught.value.code == errors.IO_FAILURE
     assert journal.get(ATTACHMENT) == entry(goal=Goal.ATTACHING)

@@ -1,12 +1,15 @@
 """Recovery: after a start, and when OVSDB can be asked again."""
 
 import asyncio
+import base64
 import contextlib
+import json
 import logging
 import os
 import socket
+import struct
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ from podvif.core.attach import Link, Step
 from podvif.errors import Retry
 from podvif.host import files
 from podvif.model import Attachment, Goal, IpamCall, Listener, SocketFile
+from podvif.node.server import Server
 from tests.fakes.ipam import FakeIpam
-from tests.fakes.node import MODE, MakeNode, Node
-from tests.fakes.values import ATTACHMENT, BOTH, config, entry
+from tests.fakes.node import MODE, MakeNode, Node, recovering, until
+from tests.fakes.values import ATTACHMENT, BOTH, config, entry, environment
 
 OTHER = Attachment("beef", "net1")
 
@@ -112,25 +116,6 @@ async def test_ovsdb_is_still_away(node: Node) -> None:
     await node.recover()
 
     assert (goal(node), goal(node, OTHER)) == (Goal.ATTACHED, Goal.LEAVING)
-
-
-@contextlib.asynccontextmanager
-async def recovering(node: Node) -> AsyncIterator[None]:
-    """Recovery runs, and has taken its first look at everything."""
-    running = asyncio.ensure_future(node.recovery.run())
-    await until(lambda: not node.recovery._workers)
-    try:
-        yield
-    finally:
-        running.cancel()
-        await asyncio.wait({running})
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    """Wait for a fact that some event brings about; a test that hangs here has failed."""
-    async with asyncio.timeout(10):
-        while not ready():  # noqa: ASYNC110  whatever event brings it, the fact is what counts
-            await asyncio.sleep(0.005)
 
 
 _VSWITCHD = """
@@ -293,3 +278,35 @@ async def test_added_anew_before_its_turn(make_node: MakeNode) -> None:
     assert goal(node) is Goal.ATTACHED
     assert [each.attachment for each in node.journal.all()] == [ATTACHMENT]
     assert len(node.switch.ports()) == 1
+
+
+async def test_calls_between_looks(make_node: MakeNode, tmp_path: Path) -> None:
+    """A verb that comes while very many attachments are to be looked at is answered long before all of them are."""
+    node = make_node()
+    many = [Attachment(f"pod{number}", "net1") for number in range(100)]
+    answer = {attachment: await node.call("ADD", network(), attachment) for attachment in many}[many[0]]
+    path = str(tmp_path / "s" / "cni.sock")
+    server = Server(path, node.verbs, {})
+    await server.start()
+    async with recovering(node):
+        looks = node.life.looks
+        node.recovery.touch_all("test")
+        assert await ask(path, "CHECK", network(prevResult=answer), many[0]) == 0
+        meanwhile = node.life.looks - looks
+        await until(lambda: not node.recovery._workers)
+        assert node.life.looks - looks > len(many)
+    await server.stop()
+
+    assert meanwhile < len(many) / 2
+
+
+async def ask(path: str, command: str, network: dict[str, Any], attachment: Attachment) -> int:
+    """Call a verb as the plugin does; its exit code."""
+    stdin = base64.b64encode(json.dumps(network).encode()).decode()
+    frame = json.dumps({"shim": "0.1.0", "env": environment(command, attachment), "stdin": stdin}).encode()
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(struct.pack(">I", len(frame)) + frame)
+    reply = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return int(json.loads(reply[4:])["code"])

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from podvif.host.machine import Machine
-from podvif.model import Vif
+from podvif.model import SocketDir, Vif
 from podvif.node import surroundings
 from podvif.node.checks import State
 from podvif.settings import Settings
@@ -82,15 +82,39 @@ def test_access_without_a_process(conf: Settings, tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """A pid file whose daemon lives."""
+def held(path: Path) -> Iterator[int]:
+    """A pid file whose daemon lives; its process id."""
     path.write_text("1\n")
     command = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        yield
+        yield holder.pid
         holder.kill()
+
+
+@pytest.mark.parametrize(
+    ("who", "mount_point", "answer"),
+    [
+        ((0, "ffffffffff"), "", (State.OK, "may open every socket")),
+        ((0, "0"), "", (State.OK, "podvif opens each application's socket to it")),
+        ((0, "0"), "/proc/self", (State.FAILURE, "without access control lists")),
+        ((60600, "0"), "", (State.FAILURE, "may not enter")),
+    ],
+)
+def test_access(
+    conf: Settings, tmp_path: Path, who: tuple[int, str], mount_point: str, answer: tuple[State, str]
+) -> None:
+    """Whoever vswitchd runs as reaches applications' sockets, if it may go into the directory and that has lists."""
+    uid, capabilities = who
+    tmp_path.chmod(0o700)
+    if mount_point:
+        conf = msgspec.structs.replace(conf, mount_point=SocketDir(mount_point))
+    path = Path(conf.ovs_vhu_path, "ovs-vswitchd.pid")
+    with held(path) as pid:
+        status = f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t9\t9\t9\t9\nGroups:\t\nCapEff:\t{capabilities}\n"
+        put(tmp_path, f"/proc/{pid}/status", status)
+        told(surroundings.access(conf, Machine(str(tmp_path))), *answer)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +251,7 @@ def test_read_journal(conf: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "state/attachments"
     folder.mkdir(parents=True)
     mine = entry()
-    (folder / "c0ffee:net1.json").write_bytes(msgspec.json.encode(mine))
+    (folder / "c0ffee:net1.attached.json").write_bytes(msgspec.json.encode(mine))
     for name in ("spoilt:x.json", ".c0ffee:net2.json.new", "a.unreadable"):
         (folder / name).write_text("{")
 

@@ -377,7 +377,7 @@ async def test_del_takes_the_applications_socket(node: Node) -> None:
 async def test_del_that_cannot_be_written_down(node: Node) -> None:
     """Without OVSDB a DEL that the journal could not be told of fails: the next daemon would know nothing of it."""
     await node.call("ADD", network())
-    blocked = Path(node.settings.state_dir, "attachments", f".{names.journal_file(ATTACHMENT)}.new")
+    blocked = Path(node.settings.state_dir, "attachments", names.journal_file(ATTACHMENT, Goal.LEAVING))
     blocked.mkdir()  # noqa: ASYNC240
     node.switch.lose_ovsdb()
 

@@ -201,7 +201,7 @@ async def test_sandbox_is_gone(node: Node) -> None:
 
     await node.recover()
 
-    assert node.left() == [f"port {DEVICE}", f"entry {names.journal_file(ATTACHMENT)}"]
+    assert node.left() == [f"port {DEVICE}", f"entry {names.journal_file(ATTACHMENT, Goal.ATTACHED)}"]
     await node.call("DEL", PLAIN)
     assert node.left() == []
 

@@ -248,6 +248,7 @@ async def test_two_volumes_of_one_pod(world: World) -> None:
     await volumes.publish(second)
     assert len(list(world.own.iterdir())) == 1
     assert [read_only for _, read_only in world.mounts.table.values()] == [False, True]
+    assert volumes.of_pod(first.pod) == volumes.all()[0]
 
     await volumes.unpublish(first.id, first.target)
     assert (world.own / UID).is_dir()
@@ -286,6 +287,8 @@ async def test_another_target(world: World) -> None:
     await volumes.publish(moved)
 
     assert list(world.mounts.table) == [moved.target]
+    await volumes.unpublish(volume.id, volume.target)
+    assert world.left() == []
 
 
 async def test_a_pod_without_uid(world: World) -> None:
