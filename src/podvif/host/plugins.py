@@ -133,9 +133,9 @@ def _remove(directory: str, name: str) -> bool:
 
 
 def remove_directory(path: str) -> bool:
-    """Remove a directory that is empty; false when it is not, or there is none."""
+    """Remove a directory that is empty, or the one that a link of that name leads to; false when it is not, or there is none."""
     try:
-        os.rmdir(path)  # noqa: PTH106
+        os.rmdir(os.path.realpath(path))  # noqa: PTH106
     except OSError:
         return False
     return True

@@ -112,3 +112,12 @@ def test_directory_that_is_used(tmp_path: Path) -> None:
     (tmp_path / "d" / "f").unlink()
     assert plugins.remove_directory(str(tmp_path / "d"))
     assert not plugins.remove_directory(str(tmp_path / "d"))
+
+
+def test_directory_by_a_link(tmp_path: Path) -> None:
+    """A directory that is called by a link, as a container calls the host's, is removed itself."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("d")
+
+    assert plugins.remove_directory(str(tmp_path / "link"))
+    assert not (tmp_path / "d").exists()
