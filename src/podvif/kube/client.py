@@ -48,6 +48,10 @@ class ExpiredError(Retry):
     """The version to go on from is forgotten (410 Gone): list again."""
 
 
+class UnknownError(Retry):
+    """The server does not know who asks (401): the token has run out, or its account is gone."""
+
+
 class Page(msgspec.Struct, frozen=True):
     """A part of a list; `version` is the list's, which a watch goes on from."""
 
@@ -405,7 +409,7 @@ def _of_status(what: str, server: str, answer: httpx2.Response) -> Retry | Refus
         case 410:
             return ExpiredError(message, "it is listed again")
         case 401:
-            return Retry(message, "look at the credentials: the token may have run out")
+            return UnknownError(message, "look at the credentials: the token may have run out")
         case 403:
             return Refused(message, "give the service account that right, as deploy/ has it")
         case 404:

@@ -64,6 +64,7 @@ def _only_one(state_dir: str) -> Any:
     path = f"{state_dir.rstrip('/')}/lock"
     try:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)  # noqa: PTH103
+        os.chmod(state_dir, 0o700)  # noqa: PTH101  where kubelet has made it for a hostPath volume it is 0755
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Refused(
@@ -193,6 +194,9 @@ async def _open_pages(bind: str, metrics: "Metrics", readiness: Readiness) -> "H
 
 def _make_mount_point(path: str, guard: Guard) -> None:
     """Make the pods' directory at start, as after a boot: /run is empty then, and pods mount it as an existing one."""
+    path = os.path.realpath(
+        path
+    )  # in a container its name may be a link to the host's directory, which is not there yet
     try:
         os.makedirs(path, mode=0o755, exist_ok=True)  # noqa: PTH103
     except OSError as error:
