@@ -6,6 +6,7 @@
 # make unit    the unit tests alone: no root, no Open vSwitch, seconds
 # make bench   the figures beside their floors, as a table and a plot (root)
 # make chaos   random walks against a real node: SEEDS of them, STEPS steps each (root)
+# make images  the images of node and controller as OCI archives in build/images, without a registry or an engine
 # make venv    .venv with podvif and podvif-cni
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 SHIM := $(wildcard shim/*.go shim/go.mod)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo demo-neutron cluster cluster-down test kube check unit bench chaos venv debian docs format clean
+.PHONY: demo demo-neutron cluster cluster-down test kube helm check unit bench chaos images venv debian docs format clean
 .DELETE_ON_ERROR:
 
 demo: debian venv
@@ -31,7 +32,7 @@ cluster: debian $(VENV)/controller
 cluster-down:
 	@$(BIN)/python -m podvif.lab.standing down
 
-test: debian check kube
+test: debian check kube helm
 	cd shim && go test ./...
 	$(PYTEST) $(TESTS)
 
@@ -40,6 +41,10 @@ test: debian check kube
 kube:
 	@scripts/build-kube >/dev/null || true
 	@scripts/build-kube containerd >/dev/null || true
+
+# helm for tests/chart; three minutes, once.
+helm:
+	@scripts/build-helm >/dev/null || true
 
 TESTS ?= tests
 
@@ -63,6 +68,9 @@ STEPS ?= 2000
 
 chaos: debian $(VENV)/dev
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --steps $(STEPS)
+
+images: $(VENV)/dev
+	$(BIN)/python scripts/build-image
 
 docs: $(VENV)/dev
 	$(BIN)/python scripts/generate_docs.py

@@ -1,4 +1,4 @@
-"""Write the generated part of docs/ and the CRD, or check that it is what would be written.
+"""Write the generated part of docs/, the CRD and the Helm chart's copies, or check that it is what would be written.
 
 Law: an option, a key and an error code have one home, the code; what a person reads of them is made from it.
 Usage: generate_docs.py [--check]
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import chart
 import custom_resource
 import msgspec
 
@@ -199,6 +200,7 @@ def main() -> int:
         REFERENCE / "podvif.md": custom_resource.page(NOTE),
         CRDS / "podvifs.podvif.io.yaml": custom_resource.definition(),
         OBSERVABILITY: observability(),
+        **chart.files(_programs(), NOTE),
     }
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:

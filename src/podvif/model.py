@@ -77,6 +77,8 @@ class Vif(msgspec.Struct, frozen=True):
         neutron: it is a Neutron port: the agent on this node wires it, and its VLAN is the agent's business.
         kind: what the port is; a journal of an older podvif knows vhost-user ports only.
         isolated: until neutron-openvswitch-agent has wired it, it must see no frame: without a tag it would see every VLAN's.
+        mounted_at: where the pod has mounted its own directory, in which the socket lies; None in the shared directory, which
+            pods mount where the host has it.
     """
 
     port_id: str
@@ -92,6 +94,12 @@ class Vif(msgspec.Struct, frozen=True):
     neutron: bool = False
     kind: PortKind = PortKind.VHOST_USER
     isolated: bool = False
+    mounted_at: SocketDir | None = None
+
+    @property
+    def directory(self) -> SocketDir:
+        """The directory that holds the socket and the files that describe it."""
+        return SocketDir(self.socket.rpartition("/")[0])
 
 
 class Address(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -189,6 +197,30 @@ class Rights(msgspec.Struct, frozen=True):
     groups: tuple[tuple[int, int], ...] = ()
     mask: int | None = None
     label: str = ""
+
+
+class Volume(msgspec.Struct, frozen=True):
+    """A volume that kubelet had published for a pod: what no mount table tells, and so the node's record of it.
+
+    Attributes:
+        id: kubelet's name for it.
+        target: where kubelet wants it, absolute.
+        pod: whose.
+        mounted_at: where its containers mount it.
+        service_account: the pod's, for people.
+        read_only: its containers may not write.
+        fs_group: gid that the pod's containers have beside their own; None where the pod says none.
+        created: seconds since the epoch.
+    """
+
+    id: str
+    target: str
+    pod: Pod
+    mounted_at: SocketDir
+    service_account: str = ""
+    read_only: bool = False
+    fs_group: int | None = None
+    created: float = 0.0
 
 
 class IpamCall(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ find what ADD made even when every record of it is lost.
 """
 
 import hashlib
+import re
 import uuid
 
 from podvif.model import Attachment, Goal, SocketDir, SocketPath
@@ -35,6 +36,21 @@ MARK_IFNAME = "podvif-ifname"
 MARK_POD = "podvif-pod"
 MARK_DEVICE = "podvif-device"
 """Number of the host end that a kernel port was plugged on: OVS passes nothing over one that was made again."""
+
+CSI_DRIVER = "csi.podvif.io"
+"""Name of the CSI driver, in a pod's volume and in the object CSIDriver."""
+
+POD_UID = r"[0-9A-Za-z](?:[0-9A-Za-z-]{0,34}[0-9A-Za-z])?"
+"""Regular expression of a pod's UID: a UUID, of a static pod a hash.  It names a directory, so it has neither dot nor slash."""
+
+POD_UID_MAX = 36
+"""Characters of a UUID (RFC 9562); a socket's path has to have room for one."""
+
+OWN_JSON = "interfaces.json"
+"""Name of the JSON file with all interfaces in a pod's own directory."""
+
+OWN_ENV = "vhostuser.env"
+"""Name of the shell file there."""
 
 _PORTS = uuid.UUID("6a0f9f2e-6d0a-5a57-9d7e-2b1f6f3c7a41")
 """Namespace of our UUIDv5 port ids; it must never change, or a new daemon would not find the ports of the old one."""
@@ -99,6 +115,37 @@ def sandbox_json(container_id: str) -> str:
 def sandbox_env(container_id: str) -> str:
     """Name of the shell file with all interfaces of a sandbox."""
     return f"{container_id}.env"
+
+
+def own_directories(run_dir: str) -> str:
+    """The directory of the pods' own directories."""
+    return f"{run_dir.rstrip('/')}/pods"
+
+
+def own_directory(run_dir: str, uid: str) -> SocketDir:
+    """The directory that a pod with a volume of ours has for itself.
+
+    Raises:
+        ValueError: that is no UID of a pod.
+    """
+    if not re.fullmatch(POD_UID, uid):
+        raise ValueError(f"{uid!r} is no UID of a pod")
+    return SocketDir(f"{own_directories(run_dir)}/{uid}")
+
+
+def registration_socket(directory: str) -> str:
+    """Where kubelet finds the driver's registration."""
+    return f"{directory.rstrip('/')}/{CSI_DRIVER}-reg.sock"
+
+
+def volume_directory(state_dir: str) -> str:
+    """The directory of the volumes' records."""
+    return f"{state_dir.rstrip('/')}/volumes"
+
+
+def volume_file(volume_id: str) -> str:
+    """Name of a volume's record: whatever kubelet calls it."""
+    return f"{hashlib.sha256(volume_id.encode()).hexdigest()}.json"
 
 
 def node_label(node_name: str) -> str:

@@ -53,7 +53,7 @@ class Spec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     Attributes:
         node_name: the node the pod was scheduled to.
         pod_uid: of the very pod; a pod that comes again under the same name has another.
-        interfaces: wanted, in order.
+        interfaces: wanted, in order; none where what the pod asks for is refused, which the condition Bound explains.
         host_paths: the hostPath volumes that its containers mount: a pod that does not mount the node's vhost-user
             directory has no use for a socket.
         runtime_uid: the UID by which the runtime knows the pod, where it is not the object's: a static pod's.

@@ -80,6 +80,12 @@ NODE = [
         help="Directory of the journal, one file for each attachment. Only root may enter it; it has to outlive the daemon.",
     ),
     cfg.StrOpt(
+        "run_dir",
+        default="/var/run/podvif",
+        help="Directory in which pods with a volume of csi.podvif.io have directories of their own (run_dir/pods/UID). It has to"
+        " lie on the same mount as ovs_vhu_path, and no pod may mount it.",
+    ),
+    cfg.StrOpt(
         "source",
         default="standalone",
         choices=[
@@ -129,6 +135,20 @@ NODE = [
         default="console",
         choices=[("console", "for people"), ("json", "one JSON object a line, for collectors")],
         help="Form of the log lines on standard error.",
+    ),
+]
+
+CSI = [
+    cfg.StrOpt(
+        "endpoint",
+        default="",
+        help="Unix socket on which kubelet reaches the CSI driver csi.podvif.io, which gives pods directories of their own; in"
+        " Kubernetes /var/lib/kubelet/plugins/csi.podvif.io/csi.sock. Empty: no driver.",
+    ),
+    cfg.StrOpt(
+        "registration_dir",
+        default="/var/lib/kubelet/plugins_registry",
+        help="Directory in which kubelet looks for drivers. Empty: somebody else registers this one (node-driver-registrar).",
     ),
 ]
 
@@ -262,6 +282,7 @@ SECTIONS: dict[str, list[Any]] = {
     "vhostuser": VHOSTUSER,
     "vif_plug_ovs": VIF_PLUG_OVS,
     "node": NODE,
+    "csi": CSI,
     "kubernetes": KUBERNETES,
 }
 """The sections that the node daemon reads, for the generated reference."""
@@ -325,7 +346,7 @@ _KURYRS: dict[str, frozenset[str]] = {
 
 _OTHER_SECTIONS = frozenset(
     # podvif's other program, and what the adapter for Neutron reads
-    {"DEFAULT", "controller", "neutron", "neutron_defaults", "node", "vhostuser", "vif_plug_ovs"}
+    {"DEFAULT", "controller", "csi", "neutron", "neutron_defaults", "node", "vhostuser", "vif_plug_ovs"}
     # Kuryr 10.0.0's own (kuryr_kubernetes/config.py), left where somebody comes from it
     | {
         "binding",
@@ -377,6 +398,9 @@ class Settings(msgspec.Struct, frozen=True):
     socket_group: str = ""
     socket_mode: str = ""
     selinux_context: str = ""
+    run_dir: str = "/var/run/podvif"
+    csi_endpoint: str = ""
+    csi_registration_dir: str = ""
 
 
 class ControllerSettings(msgspec.Struct, frozen=True):
@@ -444,13 +468,18 @@ def _read(files: Sequence[str], sections: dict[str, list[Any]]) -> dict[str, Any
         for option in options:
             try:
                 value = conf[section][option.name]
-                values[option.name] = tuple(value) if isinstance(value, list) else value
+                values[field_of(section, option.name)] = tuple(value) if isinstance(value, list) else value
             except (cfg.Error, ValueError) as error:
                 raise Refused(
                     f"{_in(files)}: [{section}] {option.name}: {error}",
                     "docs/reference/configuration.md has the options",
                 ) from error
     return values
+
+
+def field_of(section: str, option: str) -> str:
+    """Name of an option's field in the settings: its own, but where that says nothing without its section."""
+    return f"csi_{option}" if section == "csi" else option
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -518,7 +547,11 @@ def _refuse_unworkable(settings: Settings, files: Sequence[str]) -> None:
         "[vhostuser] ovs_vhu_path": settings.ovs_vhu_path,
         "[node] cni_socket": settings.cni_socket,
         "[node] state_dir": settings.state_dir,
+        "[node] run_dir": settings.run_dir,
+        "[csi] endpoint": settings.csi_endpoint,
+        "[csi] registration_dir": settings.csi_registration_dir,
     }
+    paths = {name: path for name, path in paths.items() if path or not name.startswith("[csi]")}
     for name, path in paths.items():
         if not os.path.isabs(path):  # noqa: PTH117
             raise Refused(f"{_in(files)}: {name} = {path} is no absolute path", "write it from / on")
@@ -526,7 +559,14 @@ def _refuse_unworkable(settings: Settings, files: Sequence[str]) -> None:
         "[vhostuser] mount_point": names.socket_path(settings.mount_point, "v" * names.VIF_NAME_LENGTH),
         "[vhostuser] ovs_vhu_path": names.socket_path(settings.ovs_vhu_path, "v" * names.VIF_NAME_LENGTH),
         "[node] cni_socket": settings.cni_socket,
+        "[node] run_dir": names.socket_path(
+            names.own_directory(settings.run_dir, "u" * names.POD_UID_MAX), "v" * names.VIF_NAME_LENGTH
+        ),
     }
+    if settings.csi_endpoint:
+        longest["[csi] endpoint"] = settings.csi_endpoint
+        if settings.csi_registration_dir:
+            longest["[csi] registration_dir"] = names.registration_socket(settings.csi_registration_dir)
     for name, path in longest.items():
         size = len(os.fsencode(path))
         if size > names.SUN_PATH_MAX:
@@ -540,6 +580,17 @@ def _refuse_unworkable(settings: Settings, files: Sequence[str]) -> None:
             f"{_in(files)}: [vhostuser] mount_point and ovs_vhu_path are both {settings.mount_point}",
             "give pods a directory of their own: OVS's holds the sockets that control it",
         )
+    own = names.own_directories(settings.run_dir)
+    if _is_within(own, settings.mount_point) or _is_within(settings.mount_point, own):
+        raise Refused(
+            f"{_in(files)}: [vhostuser] mount_point = {settings.mount_point} and {own} of [node] run_dir lie one in the other",
+            "keep them apart: what pods share must not show what one has for itself",
+        )
+
+
+def _is_within(path: str, directory: str) -> bool:
+    path, directory = os.path.normpath(path), os.path.normpath(directory)
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def _refuse_unworkable_controller(settings: ControllerSettings, files: Sequence[str]) -> None:

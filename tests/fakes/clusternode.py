@@ -61,7 +61,7 @@ class ClusterNode:
 
     def _source(self, node: Node) -> Cluster:
         settings: Settings = msgspec.structs.replace(node.settings, source="cluster", **self._changes)
-        return Cluster(settings, NODE, self.podvifs, self.kube, node.switch.ports)
+        return Cluster(settings, NODE, self.podvifs, self.kube, node.switch.ports, volumes=node.volumes)
 
     @contextlib.asynccontextmanager
     async def running(self, *, telling: bool = False) -> AsyncIterator["ClusterNode"]:

@@ -123,11 +123,11 @@ class FakeKube:
         stored = self._of(resource).get(key)
         if stored is None and status:
             return Outcome.MISSING
-        if _is_another(document, stored, status=status):
+        if _is_another(resource, document, stored, status=status):
             return Outcome.CONFLICT
         stored = stored or self._new(resource, key)
         after = copy.deepcopy(stored.document)
-        wanted = dict(_leaves(_of_part(_without_server_fields(document), status=status)))
+        wanted = dict(_leaves(_of_part(resource, _without_server_fields(document), status=status)))
         for other, paths in stored.managed.items():
             if other != manager and (theirs := [p for p in paths & wanted.keys() if _at(after, p) != wanted[p]]):
                 if not force:
@@ -149,9 +149,9 @@ class FakeKube:
         stored = self._of(resource).get(key)
         if stored is None:
             return Outcome.MISSING
-        if _is_another(document, stored, status=status):
+        if _is_another(resource, document, stored, status=status):
             return Outcome.CONFLICT
-        body = _of_part(_without_server_fields(document), status=status)
+        body = _of_part(resource, _without_server_fields(document), status=status)
         return self._write(resource, key, stored, _merged(stored.document, body))
 
     async def delete(self, resource: Resource, key: Key, *, uid: str = "", version: str = "") -> Outcome | None:
@@ -288,12 +288,13 @@ def _pairs(selector: str) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _is_another(document: Document, stored: _Stored | None, *, status: bool) -> bool:
-    """Whether the object is not the one, or not of the version, that a request names; a status' requests name no uid."""
+def _is_another(resource: Resource, document: Document, stored: _Stored | None, *, status: bool) -> bool:
+    """Whether the object is not the one, or not of the version, that a request names; a custom status looks at no uid."""
     given = document.get("metadata", {})
-    assert not status or "uid" not in given or "resourceVersion" in given, "metadata.uid guards no status"
+    guarded = resource.builtin or not status
+    assert guarded or "uid" not in given or "resourceVersion" in given, "metadata.uid guards no status"
     there = stored.document["metadata"] if stored else {}
-    names = ("resourceVersion",) if status else ("resourceVersion", "uid")
+    names = ("resourceVersion", "uid") if guarded else ("resourceVersion",)
     return any(given.get(name, there.get(name)) != there.get(name) for name in names)
 
 
@@ -304,9 +305,12 @@ def _without_server_fields(document: Document) -> Document:
     return body
 
 
-def _of_part(document: Document, *, status: bool) -> Document:
+def _of_part(resource: Resource, document: Document, *, status: bool) -> Document:
     """What a request may change: the status by its subresource, the rest without it."""
-    return {name: part for name, part in document.items() if (name == "status") == status}
+    part = {name: part for name, part in document.items() if (name == "status") == status}
+    if status and resource.builtin and "annotations" in document.get("metadata", {}):
+        part["metadata"] = {"annotations": document["metadata"]["annotations"]}
+    return part
 
 
 def _merged(target: Any, patch: Any) -> Any:

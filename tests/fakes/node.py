@@ -14,16 +14,18 @@ from typing import Any
 
 from podvif.core.attach import Step, Want
 from podvif.core.cni import parse_request
-from podvif.model import Attachment, Entry, Listener, Seen, SocketDir, Vif
+from podvif.model import Attachment, Entry, Listener, Pod, Seen, SocketDir, Vif, Volume
 from podvif.node.drivers import Drivers
 from podvif.node.journal import Journal
 from podvif.node.readiness import Readiness
 from podvif.node.recover import Recovery, Why
 from podvif.node.sources import Source, Standalone
 from podvif.node.verbs import Verbs
+from podvif.node.volumes import Volumes
 from podvif.settings import Settings
 from tests.fakes.devices import FakeDevices
 from tests.fakes.ipam import FakeIpam
+from tests.fakes.mounts import FakeMounts, FakePodDirectories
 from tests.fakes.switch import FakeSwitch
 from tests.fakes.values import ATTACHMENT, config, environment, vif
 
@@ -108,13 +110,14 @@ class Node:
         ipam: FakeIpam | None = None,
         life: Life | None = None,
         devices: FakeDevices | None = None,
+        mounts: FakeMounts | None = None,
         add_timeout: float = 20.0,
         source: "Callable[[Node], Source] | None" = None,
     ) -> None:
         self.folder = folder
         self.make_source = source
         self.life = life or Life()
-        self.pods, self.rundir = folder / "pods", folder / "ovs"
+        self.pods, self.rundir, self.own = folder / "pods", folder / "ovs", folder / "run" / "pods"
         for directory in (self.pods, self.rundir):
             directory.mkdir(parents=True, exist_ok=True)
         self.settings = Settings(
@@ -129,6 +132,7 @@ class Node:
             resync_interval=30.0,
             sweep_grace=60.0,
             log_format="console",
+            run_dir=str(folder / "run"),
         )
         self.switch = switch or FakeSwitch(self.rundir)
         self.ipam = ipam or FakeIpam()
@@ -137,17 +141,28 @@ class Node:
         self.journal = _Journal(self.settings.state_dir)
         self.driver = _Driver(self.switch, self.journal, self.ipam, self.settings, self.devices)
         self.journal.life = self.driver.life = self.life
-        self.source = source(self) if source else Standalone(self.settings)
+        self.mounts = mounts or FakeMounts()
+        self.volumes = Volumes(self.settings, self.mounts, FakePodDirectories())
+        self.source = source(self) if source else Standalone(self.settings, self.volumes)
         self.readiness = Readiness(self.switch, self.settings, self.source.why_not)
         self.verbs = Verbs(self.settings, self.journal, self.driver, self.ipam, self.readiness, source=self.source)
-        self.recovery = Recovery(self.journal, self.verbs, self.driver, self.switch, self.settings)
+        self.recovery = Recovery(
+            self.journal, self.verbs, self.driver, self.switch, self.settings, volumes=self.volumes
+        )
 
     def again(self) -> "Node":
         """Another daemon after this one has died: the disk, the switch and IPAM are as they were left."""
         self.life.last = self.life.last or 1
         self.life.moments = max(self.life.moments, self.life.last)
         self.switch.regain_ovsdb()
-        return Node(self.folder, switch=self.switch, ipam=self.ipam, devices=self.devices, source=self.make_source)
+        return Node(
+            self.folder,
+            switch=self.switch,
+            ipam=self.ipam,
+            devices=self.devices,
+            mounts=self.mounts,
+            source=self.make_source,
+        )
 
     async def recover(self) -> None:
         """Have recovery run until every attachment is looked at and none waits for vswitchd."""
@@ -182,6 +197,7 @@ class Node:
         return [
             *(f"port {name}" for name in self.switch.ports()),
             *(f"file {path.name}" for path in sorted(self.pods.iterdir())),
+            *(f"file {path.parent.name}/{path.name}" for path in sorted(self.own.glob("*/*"))),
             *(f"socket {path.name}" for path in sorted(self.rundir.iterdir())),
             *(f"device {name}" for name in self.devices.names()),
             *(f"lease {attachment}" for attachment in self.ipam.leases),
@@ -209,3 +225,19 @@ async def until(ready: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not ready():  # noqa: ASYNC110  whatever event brings it, the fact is what counts
             await asyncio.sleep(0.005)
+
+
+POD_UID = "0d5bd2f5-6d0a-4a57-9d7e-2b1f6f3c7a41"
+
+
+def volume(node: Node, uid: str = POD_UID, **changes: Any) -> Volume:
+    """What kubelet asks for a pod of that UID."""
+    target = node.folder / "kubelet" / uid
+    target.parent.mkdir(exist_ok=True)
+    values: dict[str, Any] = {
+        "id": f"csi-{uid}",
+        "target": str(target),
+        "pod": Pod("ns", "p", uid),
+        "mounted_at": SocketDir("/sockets"),
+    }
+    return Volume(**values | changes)

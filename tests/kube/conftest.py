@@ -18,6 +18,7 @@ import pytest
 from podvif.kube.resources import CRDS, NAMESPACES, Document, Key, Where, key_of
 from podvif.lab.kube import KubeApi, folder_of_programs
 from podvif.lab.process import LabError
+from tests.kube.rights import audit_flags
 from tests.kube.worlds import MANAGER, SECONDS, FakeWorld, RealWorld, World
 
 CRD = Path(__file__).parents[2] / "deploy" / "crds" / "podvifs.podvif.io.yaml"
@@ -38,7 +39,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApi]:
     """The server that all tests share, with the CRD."""
     if reason := why_not_real():
         pytest.skip(reason)  # also in CI: the build says why where it cannot be done
-    with KubeApi(tmp_path_factory.mktemp("kube")) as api:
+    folder = tmp_path_factory.mktemp("kube")
+    with KubeApi(folder, *audit_flags(folder)) as api:
         yield api
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from podvif.errors import Retry
 from podvif.kube.client import Change, Event, ExpiredError, Outcome
-from podvif.kube.resources import PODVIFS, Document, Where, key_of
+from podvif.kube.resources import PODS, PODVIFS, Document, Where, key_of
 from tests.kube.worlds import MANAGER, SECONDS, World
 
 
@@ -114,6 +114,22 @@ async def test_apply_to_another(world: World) -> None:
     assert await world.kube.merge(PODVIFS, world.key(), bound, MANAGER, status=True) is Outcome.CONFLICT
     assert await world.kube.merge(PODVIFS, world.key(), {"metadata": labels["metadata"]}, MANAGER) is Outcome.CONFLICT
     assert await world.kube.get(PODVIFS, world.key()) == again
+
+
+async def test_annotation_by_status(world: World) -> None:
+    """By the status of the very pod its annotations can be written, and nothing of its spec."""
+    spec = {"nodeName": "n1", "containers": [{"name": "app", "image": "good"}]}
+    metadata = {"namespace": world.namespace, "name": "p1"}
+    made = await world.kube.create(PODS, {"metadata": metadata, "spec": spec}, MANAGER)
+    assert isinstance(made, dict)
+    annotated = {"annotations": {"a": "b"}}
+    patch = {"metadata": {"uid": made["metadata"]["uid"], **annotated}, "spec": {"nodeName": "n2"}}
+    assert isinstance(await world.kube.merge(PODS, world.key(), patch, MANAGER, status=True), dict)
+    stranger = {"metadata": {"uid": "00000000-0000-0000-0000-000000000000", "annotations": {"a": "c"}}}
+    assert await world.kube.merge(PODS, world.key(), stranger, MANAGER, status=True) is Outcome.CONFLICT
+    after = await world.kube.get(PODS, world.key())
+    assert after is not None
+    assert (after["metadata"]["annotations"], after["spec"]["nodeName"]) == ({"a": "b"}, "n1")
 
 
 async def test_owned_by_another(world: World) -> None:

@@ -33,6 +33,7 @@ from podvif.podvifs import PodVif, WantedInterface
 from tests.fakes.cluster import NODE, OTHER_SUBNET
 from tests.fakes.podvifs import CLIENT, OVN, Controller, bound, port_id
 from tests.kube.conftest import serves
+from tests.kube.rights import Rights
 from tests.kube.worlds import RealWorld
 from tests.node.conftest import why_not_here
 from tests.node.support import SOON, Node, refused
@@ -65,9 +66,19 @@ class Cluster:
         namespace: of the pods.
     """
 
-    def __init__(self, api: KubeApi, ovs: PrivateOvs, folder: Path, crd: Document, **more: str) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        ovs: PrivateOvs,
+        folder: Path,
+        crd: Document,
+        *,
+        name: str = NODE,
+        kubeconfig: Path | None = None,
+        **more: str,
+    ) -> None:
         self.api = api
-        kubernetes = {"kubeconfig": str(api.kubeconfig), "node_name": NODE}
+        kubernetes = {"kubeconfig": str(kubeconfig or api.kubeconfig), "node_name": name}
         options = {"source": "cluster", **more}
         self.node = Node(ovs, folder, more={"node": options, "kubernetes": kubernetes})
         world = RealWorld(api)
@@ -203,7 +214,7 @@ def make(
     made: list[Cluster] = []
     with ExitStack() as stack:
 
-        def make(**more: str) -> Cluster:
+        def make(**more: Any) -> Cluster:
             cluster = Cluster(api, ovs, tmp_path_factory.mktemp("n"), crd, **more)
             made.append(cluster)
             stack.enter_context(cluster.node.running())
@@ -478,3 +489,41 @@ def test_podvif_of_another_node(make: Callable[..., Cluster], box: Sandbox) -> N
     cluster.delete(box)
 
     refused(adding.result(SOON), errors.TRY_AGAIN_LATER, "was deleted while it was being added")
+
+
+def test_long_node_name(make: Callable[..., Cluster], box: Sandbox) -> None:
+    """A node whose name is longer than a label may be finds its PodVifs."""
+    name = "node-with-a-very-long-name." * 5 + "example"
+    cluster = make(name=name)
+    uid = cluster.pod("p")
+    cluster.ask(lambda controller: controller.make(uid=uid, node=name))
+    cluster.bind("p")
+    cluster.add(box, "p", uid, 1)
+    cluster.until("p", lambda podvif: conditions(podvif).get("Plugged") == "True")
+    cluster.delete(box)
+
+
+def test_rights(api: KubeApi, make: Callable[..., Cluster], box: Sandbox, tmp_path: Path) -> None:
+    """The rights of deploy/rbac are enough for a pod's whole way on a node, and none is idle."""
+    world = RealWorld(api)
+    rights = Rights(world, "node")
+
+    async def prepare() -> Path:
+        try:
+            return await rights.kubeconfig(tmp_path / "podvif-node.kubeconfig")
+        finally:
+            await world.kube.close()
+
+    cluster = make(kubeconfig=asyncio.run(prepare()))
+    cluster.podvif("p", ETH0, ETH1)
+    cluster.bind("p", bound("eth0", 1), bound("eth1", 2))
+    adding = cluster.calling("ADD", box, args=f"K8S_POD_NAMESPACE={cluster.namespace};K8S_POD_NAME=p")
+    cluster.wire(1, 2)
+    adding.result(SOON).checked()
+    cluster.until("p", lambda podvif: conditions(podvif).get("Plugged") == "True")
+    assert [entry["interface"] for entry in cluster.network_status("p")] == ["eth0", "eth1"]
+    cluster.delete(box)
+    cluster.until("p", lambda podvif: conditions(podvif).get("Plugged") == "False")
+    assert "orbidden" not in cluster.node.daemon.log.read_text()
+    cluster.node.daemon.stop()  # a watch is written down when it ends
+    assert rights.asked() == (rights.granted, [])

@@ -1,79 +1,15 @@
 """`podvif controller` between a real API server and a real Neutron: pods get ports that are bound, and lose them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from podvif.kube.resources import Document
-from podvif.lab.controller import Controller
-from podvif.lab.kube import KubeApi
-from podvif.lab.neutron import PrivateNeutron
-from podvif.podvifs import InterfaceState
-from tests.kube.conftest import CRD, visited, why_not_real
-from tests.kube.test_controller import Stage, until
-from tests.kube.worlds import RealWorld
+from tests.neutron.stage import OVN, RealStage, controller, until
 
 pytestmark = pytest.mark.node
 
 PODS_AT_ONCE = 12
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApi]:
-    """An API server."""
-    if reason := why_not_real():
-        pytest.skip(reason)
-    with KubeApi(tmp_path_factory.mktemp("kube")) as made:
-        yield made
-
-
-class RealStage(Stage):
-    """A namespace of a real API server, and a real Neutron."""
-
-    def __init__(self, world: RealWorld, neutron: PrivateNeutron, subnet: str) -> None:
-        super().__init__(world)
-        self.neutron = neutron
-        self.node = neutron.host
-        self.subnet = subnet
-
-    async def ports(self) -> list[Document]:
-        """Every port that is a pod's, as the administrator sees it."""
-        found = await asyncio.to_thread(self.neutron.ask, "GET", "/ports?device_owner=compute:kuryr")
-        return list(found["ports"])
-
-    async def bound(self, names: set[str]) -> bool:
-        podvifs = await self.podvifs()
-        if podvifs.keys() != names:
-            return False
-        interfaces = [one for podvif in podvifs.values() for one in podvif.status.interfaces]
-        ports = {port["id"] for port in await self.ports()}
-        states = {interface.state for interface in interfaces}
-        same = len(names) == len(ports) and {interface.port_id for interface in interfaces} == ports
-        return same and states <= {InterfaceState.BOUND}
-
-
-@pytest.fixture
-async def stage(api: KubeApi, ovn: PrivateNeutron) -> AsyncIterator[RealStage]:
-    """The stage; no port is left on it."""
-    crd = msgspec.yaml.decode(CRD.read_bytes(), type=Document)
-    network, subnet = await asyncio.to_thread(ovn.network, "10.6.0.0/24", name="pods")
-    async with visited(api, crd) as world:
-        made = RealStage(world, ovn, subnet)
-        yield made
-        await made.clear()
-        left = await made.ports()
-        await asyncio.to_thread(ovn.remove_ports)
-        await asyncio.to_thread(ovn.ask, "DELETE", f"/networks/{network}")
-        assert left == []
-
-
-def controller(stage: RealStage, folder: Path) -> Controller:
-    more = {"neutron_defaults": {"pod_subnet": "pods"}, "controller": {"lease_namespace": stage.world.namespace}}
-    kubeconfig = stage.world.api.kubeconfig
-    return Controller(folder, kubeconfig=kubeconfig, neutron=stage.neutron.options(), more=more)
 
 
 async def test_flow(stage: RealStage, tmp_path: Path) -> None:
@@ -85,7 +21,7 @@ async def test_flow(stage: RealStage, tmp_path: Path) -> None:
         (port,) = await stage.ports()
         assert (port["device_id"], port["binding:host_id"]) == (pod["metadata"]["uid"], stage.node)
         assert interface.vif_type == port["binding:vif_type"] == "vhostuser"
-        assert interface.vif_details["vhostuser_mode"] == "server"
+        assert interface.vif_details["vhostuser_mode"] == stage.neutron.mode
         assert interface.mac == port["mac_address"]
         assert [ip.address for ip in interface.ips] == [f"{port['fixed_ips'][0]['ip_address']}/24"]
         assert interface.mtu > 1000
@@ -93,6 +29,7 @@ async def test_flow(stage: RealStage, tmp_path: Path) -> None:
         await stage.until_bound()
 
 
+@OVN
 async def test_unknown_host(stage: RealStage, tmp_path: Path) -> None:
     """A pod on a node that no agent of Neutron runs on says so in event and condition, and leaves nothing."""
     stage.node = "no-such-node"
@@ -110,6 +47,7 @@ async def test_unknown_host(stage: RealStage, tmp_path: Path) -> None:
         await stage.until_bound()
 
 
+@OVN
 async def test_killed(stage: RealStage, tmp_path: Path) -> None:
     """A controller that is killed while it makes and deletes ports leaves none twice and none behind."""
     names = [f"p{number}" for number in range(PODS_AT_ONCE)]

@@ -88,9 +88,15 @@ def owning(ovs: PrivateOvs, place: Path) -> Iterator[Node]:
     assert not list((place / "own").glob("*/*"))
 
 
+def env_of(node: Node, pod: Attached) -> Path:
+    """A pod's shell file, beside its socket."""
+    own = node.folder.parent / "own" / pod.box.container_id[:12]
+    return (own if own.exists() else node.mount_point) / f"{pod.box.container_id}.env"
+
+
 def socket_of(node: Node, pod: Attached) -> Path:
     """Where a pod's socket is, as its files say."""
-    return Path(testpmd.read_env(node.mount_point / f"{pod.box.container_id}.env")["VHOSTUSER_0_SOCKET"])
+    return Path(testpmd.read_env(env_of(node, pod))["VHOSTUSER_0_SOCKET"])
 
 
 # containerd's default capabilities (pkg/oci/spec.go, defaultUnixCaps).
@@ -135,7 +141,7 @@ def start(node: Node, place: Path, pod: Attached, user: User | None, to: str = "
     """An application of a pod's: it receives, or sends to a MAC; its own directory is mounted for it where it has one."""
     own = socket_of(node, pod).parent
     before = apart(place, own, node.ovs) if own != node.mount_point else []
-    env = node.mount_point / f"{pod.box.container_id}.env"
+    env = env_of(node, pod)
     forward = "txonly" if to else "rxonly"
     return Testpmd(env, place, netns=pod.box.name, forward=forward, eth_peer=to, user=user, before=before)
 

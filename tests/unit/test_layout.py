@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent.parent
 SOURCE = TESTS.parent / "src" / "podvif"
-MIRRORED = ("core", "daemon", "node", "controller", "host", "ipam", "kube", "neutron")
+MIRRORED = ("core", "csi", "daemon", "node", "controller", "host", "ipam", "kube", "neutron")
 
 NOT_HERE = {
     "node/main.py": "it puts the real parts together, Open vSwitch's among them: tests/node runs it as a process",

@@ -145,3 +145,26 @@ def test_kernel_port(attachment: Attachment) -> None:
     assert [why_not_ifname(name) for name in devices] == [None] * 4
     assert re.fullmatch("fe(:[0-9a-f]{2}){5}", names.host_mac(attachment))
     assert names.host_mac(attachment) != names.mac(attachment)
+
+
+def test_own_directory() -> None:
+    """A pod's own directory is named after its UID, the UUID of an ordinary one and the hash of a static one."""
+    uid = "0d5bd2f5-6d0a-4a57-9d7e-2b1f6f3c7a41"
+
+    assert names.own_directory("/run/podvif/", uid) == f"/run/podvif/pods/{uid}"
+    assert names.own_directory("/run/podvif", "a" * 32) == "/run/podvif/pods/" + "a" * 32
+
+
+@pytest.mark.parametrize("uid", ["", ".", "..", "a/b", "../x", "a.b", "-a", "a\n", "a" * 37, "ü"])
+def test_no_own_directory(uid: str) -> None:
+    """What is no UID names no directory."""
+    with pytest.raises(ValueError, match="no UID"):
+        names.own_directory("/run/podvif", uid)
+
+
+def test_volume_file() -> None:
+    """Whatever kubelet calls a volume, its record has a plain name of its own."""
+    found = {names.volume_file(each) for each in ("csi-1", "../x", "a/b", "x" * 128)}
+
+    assert len(found) == 4
+    assert all("/" not in name and len(name) < 100 for name in found)

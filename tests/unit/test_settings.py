@@ -12,6 +12,7 @@ from podvif.settings import (
     SECTIONS,
     ControllerSettings,
     Settings,
+    field_of,
     load,
     load_controller,
     parse_address,
@@ -48,6 +49,9 @@ DEFAULTS = Settings(
     node_name="",
     cluster_network=True,
     additional_ifname_prefix="eth",
+    run_dir="/var/run/podvif",
+    csi_endpoint="",
+    csi_registration_dir="/var/lib/kubelet/plugins_registry",
 )
 
 CONTROLLER_DEFAULTS = ControllerSettings(
@@ -100,10 +104,13 @@ def test_every_option(write: Write) -> None:
         "socket_group": "dpdk",
         "socket_mode": "0660",
         "selinux_context": "system_u:object_r:container_file_t:s0",
+        "run_dir": "/f",
+        "csi_endpoint": "/g",
+        "csi_registration_dir": "/h",
     }
     lines = []
     for section, options in SECTIONS.items():
-        lines += [f"[{section}]", *(f"{option.name} = {values[option.name]}" for option in options)]
+        lines += [f"[{section}]", *(f"{option.name} = {values[field_of(section, option.name)]}" for option in options)]
 
     assert load([write("\n".join(lines))]) == Settings(**values)  # type: ignore[arg-type]
 
@@ -354,3 +361,33 @@ def test_socket_mode(write: Write, mode: str) -> None:
     """A mode is three octal digits."""
     with pytest.raises(Refused, match=f"socket_mode = {mode} is no mode"):
         load([write(f"[vhostuser]\nsocket_mode = {mode}\n")])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[node]\nrun_dir = run\n", r"\[node\] run_dir = run is no absolute path"),
+        ("[csi]\nendpoint = csi.sock\n", r"\[csi\] endpoint = csi.sock is no absolute path"),
+        (f"[node]\nrun_dir = /{'x' * 50}\n", r"\[node\] run_dir = .* 108 bytes"),
+        (f"[csi]\nendpoint = /{'x' * 107}\n", r"\[csi\] endpoint = .* 108 bytes"),
+        (
+            f"[csi]\nendpoint = /x\nregistration_dir = /{'x' * 84}\n",
+            r"\[csi\] registration_dir = .*csi.podvif.io-reg.sock 108 bytes",
+        ),
+        ("[node]\nrun_dir = /run/x\n[vhostuser]\nmount_point = /run/x\n", "one in the other"),
+        ("[node]\nrun_dir = /run/x\n[vhostuser]\nmount_point = /run/x/pods/y/\n", "one in the other"),
+    ],
+)
+def test_own_directories_refused(write: Write, text: str, words: str) -> None:
+    """Paths that pods' own directories cannot have, or that pods share as well, are refused with their option."""
+    with pytest.raises(Refused, match=words):
+        load([write(text)])
+
+
+def test_own_directories_beside_shared_one(write: Write) -> None:
+    """The shared directory may lie beside the pods' own ones, and kubelet need not be told of the driver."""
+    found = load(
+        [write("[node]\nrun_dir = /run/x\n[vhostuser]\nmount_point = /run/x/shared\n[csi]\nregistration_dir =\n")]
+    )
+
+    assert found.csi_registration_dir == ""

@@ -88,16 +88,28 @@ class Whole:
             sockets: whether it mounts the directory of sockets.
             networks: its annotation.
         """
-        mounted = str(self.daemon.mount_point) if sockets else ""
-        uid = self.cluster.create_pod(name, node=self.neutron.host, host_path=mounted, networks=networks)
         try:
-            podvif = self.cluster.wait_for_condition(name, "Bound")
-            with pod(self.network, self.daemon.mount_point, args=self.cluster.cni_args(name, uid)) as made:
-                yield Running(name, made, podvif)
+            with self.running(name, sockets=sockets, networks=networks) as running:
+                yield running
                 self.cluster.delete_pod(name)
         finally:
             self.cluster.finish_pod(name)
             self.cluster.wait_until_gone(name)
+
+    @contextlib.contextmanager
+    def running(self, name: str, *, sockets: bool = True, networks: str = "") -> Iterator[Running]:
+        """A pod from its creation until its sandbox is taken from the node; its object stays.
+
+        Args:
+            name: of the pod.
+            sockets: whether it mounts the directory of sockets.
+            networks: its annotation.
+        """
+        mounted = str(self.daemon.mount_point) if sockets else ""
+        uid = self.cluster.create_pod(name, node=self.neutron.host, host_path=mounted, networks=networks)
+        podvif = self.cluster.wait_for_condition(name, "Bound")
+        with pod(self.network, self.daemon.mount_point, args=self.cluster.cni_args(name, uid)) as made:
+            yield Running(name, made, podvif)
 
     def port(self, interface: Document) -> Document:
         """A Neutron port, as the administrator sees it."""
@@ -126,7 +138,8 @@ def whole(folder: Path, neutron: PrivateNeutron) -> Iterator[Whole]:
     name = f"pods-{secrets.token_hex(4)}"
     (folder / "kube").mkdir()
     network, _ = neutron.network("10.20.0.0/24", name=name)
-    more = {"neutron_defaults": {"pod_subnet": name}}
+    # A round finds what somebody did by hand; no test waits for it as long as a cluster may.
+    more = {"neutron_defaults": {"pod_subnet": name}, "controller": {"resync_interval": "2"}}
     with contextlib.ExitStack() as stack:
         api = stack.enter_context(KubeApi(folder / "kube"))
         cluster = Cluster(api, "whole")

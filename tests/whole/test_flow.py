@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from podvif.core.networks import NETWORK_STATUS
+from podvif.lab.cluster import conditions_of
 from podvif.lab.hugepages import hugepages
 from podvif.lab.neutron import Mechanism, PrivateNeutron
 from podvif.lab.testpmd import Testpmd
@@ -18,7 +19,7 @@ from tests.neutron.conftest import booted
 from tests.neutron.worlds import OWNER
 from tests.node.support import Attached
 from tests.node.test_veth import ping, tcp
-from tests.whole.support import PAGES, Running, Whole, whole
+from tests.whole.support import PAGES, Document, Running, Whole, whole
 
 PODS = 200
 STORM = 600.0
@@ -159,3 +160,46 @@ def test_storm(ovn: Whole) -> None:
             cluster.finish_pod(name)
         for name in uids:
             cluster.wait_until_gone(name, timeout=STORM)
+
+
+def test_deleted_by_hand(ovn: Whole) -> None:
+    """Under a pod that is plugged a PodVif that somebody deletes comes again over the same port; after the deletion of the port itself the conditions say that the pod has to be recreated."""
+    with ovn.pod("a") as a:
+        former = ovn.cluster.wait_for_condition("a", "Plugged")["metadata"]["uid"]
+        port = a.interface()["portId"]
+        ovn.cluster.delete_podvif("a")
+
+        def is_another(podvif: Document) -> bool:
+            said = conditions_of(podvif)
+            return podvif["metadata"]["uid"] != former and said.get("Bound") == said.get("Plugged") == "True"
+
+        again = ovn.cluster.wait_for_podvif("a", is_another, "PodVif a is there again, bound and plugged")
+        assert [each["portId"] for each in again["status"]["interfaces"]] == [port]
+        assert a.pod.env_file.is_file()
+        ovn.neutron.wait_for_status(port, "ACTIVE")
+
+        ovn.neutron.ask("DELETE", f"/ports/{port}")
+
+        def says_it(podvif: Document) -> bool:
+            (said,) = (each for each in podvif["status"]["conditions"] if each["type"] == "Plugged")
+            return (said["status"], said["reason"], port in said.get("message", "")) == ("False", "PortReplaced", True)
+
+        replaced = ovn.cluster.wait_for_podvif("a", says_it, "PodVif a says that its port was replaced")
+        assert [each["portId"] for each in replaced["status"]["interfaces"]] != [port]
+
+
+def test_neutron_down_during_del(ovn: Whole) -> None:
+    """While Neutron is down a pod is taken from its node all the same; the PodVif keeps its port in mind until Neutron has deleted it."""
+    with ExitStack() as stack:
+        running = stack.enter_context(ovn.running("a"))
+        ovn.neutron.stop_api()
+        try:
+            ovn.cluster.delete_pod("a")
+            stack.close()  # DEL
+            assert ovn.neutron.ovs.ports() == []
+            assert not running.pod.env_file.exists()
+            ovn.cluster.finish_pod("a")
+            ovn.cluster.wait_for_podvif("a", lambda it: "deletionTimestamp" in it["metadata"], "PodVif a is going")
+        finally:
+            ovn.neutron.start_api()
+    ovn.cluster.wait_until_gone("a")

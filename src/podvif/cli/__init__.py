@@ -1,4 +1,4 @@
-"""The command line: `podvif node | controller | status | doctor | demo | demo-neutron`.
+"""The command line: `podvif node | controller | status | doctor | install-cni | uninstall-cni | demo | demo-neutron`.
 
 Law: this module imports nothing but click, so that `podvif --help` answers at once; each subcommand is imported when it is
 called.
@@ -16,6 +16,11 @@ _COMMANDS = {
     "controller": ("podvif.cli.controller", "Give the cluster's pods their Neutron ports."),
     "status": ("podvif.cli.status", "Show the attachments of this node."),
     "doctor": ("podvif.cli.doctor", "Look at every precondition of this node, and say what to do."),
+    "install-cni": (
+        "podvif.cli.install_cni",
+        "Put the CNI plugin and its configuration into the runtime's directories.",
+    ),
+    "uninstall-cni": ("podvif.cli.uninstall_cni", "Take them away."),
     "demo": ("podvif.cli.demo", "Watch two DPDK applications exchange packets over ports that podvif made."),
     "demo-neutron": (
         "podvif.cli.demo_neutron",

@@ -1,5 +1,6 @@
 """Asking the node daemon something, over the socket that the CNI plugin uses."""
 
+import base64
 import json
 import socket
 import struct
@@ -18,13 +19,8 @@ def ask(path: str, query: str) -> Any:
         Retry: no daemon listens there, or it does not answer.
         Bug: it answers with something else.
     """
-    data = json.dumps({"query": query}).encode()
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-            link.settimeout(_SECONDS)
-            link.connect(path)
-            link.sendall(_LENGTH.pack(len(data)) + data)
-            data = receive(link)
+        data = _exchange(path, json.dumps({"query": query}).encode())
     except (OSError, EOFError) as error:
         raise Retry(
             f"the podvif node daemon cannot be reached at {path}: {error}", "start it (as root), or give --socket"
@@ -37,6 +33,25 @@ def ask(path: str, query: str) -> Any:
     if code != 0:
         raise Bug(str(document.get("msg", document)))
     return document
+
+
+def why_not_ready(path: str) -> str | None:
+    """Why the daemon cannot serve an ADD now, or None: what the runtime is told by CNI's STATUS."""
+    config = json.dumps({"cniVersion": "1.1.0", "name": "podvif", "type": "podvif-cni"}).encode()
+    request = {"env": {"CNI_COMMAND": "STATUS"}, "stdin": base64.b64encode(config).decode()}
+    try:
+        reply = json.loads(_exchange(path, json.dumps(request).encode()))
+        return None if reply["code"] == 0 else str(json.loads(reply["stdout"])["msg"])
+    except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
+        return f"it does not answer at {path}: {error}"
+
+
+def _exchange(path: str, data: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.settimeout(_SECONDS)
+        link.connect(path)
+        link.sendall(_LENGTH.pack(len(data)) + data)
+        return receive(link)
 
 
 def receive(link: socket.socket, most: int | None = None) -> bytes:

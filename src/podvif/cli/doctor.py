@@ -101,6 +101,7 @@ async def _switch_and_files(settings: Settings, bridges: Iterable[str], host: Ma
             checks.directories(settings),
             checks.ovs_socket_directory(switch, settings),
             checks.rename(settings),
+            *checks.own_directories(settings),
             checks.path_lengths(settings),
             surroundings.access(settings, host),
             *surroundings.kernel_ports(settings, entries, installed),

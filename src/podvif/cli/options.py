@@ -13,3 +13,9 @@ config_files = click.option(
     help="kuryr.conf; repeatable, a later file wins. Without any the defaults hold.",
 )
 """Gives the command `files: tuple[str, ...]`, as `podvif.settings.load` takes them."""
+
+
+bin_dir = click.option("--bin-dir", default="/opt/cni/bin", show_default=True, help="The runtime's CNI plugins.")
+conf_dir = click.option(
+    "--conf-dir", default="/etc/cni/net.d", show_default=True, help="The runtime's CNI configurations."
+)

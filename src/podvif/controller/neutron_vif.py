@@ -369,7 +369,9 @@ def _asks_neutron(pod: ClusterPod | None, podvif: PodVif) -> bool:
     """Whether a decision may need the ports: a listing costs Neutron more than all the rest of a quiet look."""
     if _is_over(pod, podvif):
         return podvif.deleting
-    return not podvif.deleting and pod is not None and not pod.deleting and FINALIZER in podvif.finalizers
+    if podvif.deleting or not podvif.spec.interfaces:
+        return False
+    return pod is not None and not pod.deleting and FINALIZER in podvif.finalizers
 
 
 def _told(action: Action) -> str:

@@ -152,14 +152,13 @@ def _precondition(want: Want, seen: Seen) -> Fail | None:
     if seen.switch_trouble:
         return Fail(Retry(seen.switch_trouble, "start ovsdb-server, or mend [vif_plug_ovs] ovsdb_connection"))
     if not seen.directory:
-        directory = vif.socket.rpartition("/")[0]
-        return Fail(
-            Refused(
-                f"the directory of the pods' sockets {directory} is missing",
-                "make it, or mend [vhostuser] mount_point",
-                code=errors.IO_FAILURE,
-            )
-        )
+        if vif.mounted_at is not None:
+            message = f"the pod's own directory {vif.directory} is missing"
+            remedy = "the volume was unpublished, or somebody has removed it: recreate the pod"
+        else:
+            message = f"the directory of the pods' sockets {vif.directory} is missing"
+            remedy = "make it, or mend [vhostuser] mount_point"
+        return Fail(Refused(message, remedy, code=errors.IO_FAILURE))
     if seen.bridge_datapath not in {None, "netdev"}:
         return Fail(
             Refused(

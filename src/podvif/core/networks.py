@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from podvif.core.cni import why_not_ifname
+from podvif.core.podfiles import socket_in_pod
 from podvif.core.translate import mode_of, why_not_mac
 from podvif.errors import Refused
 from podvif.model import ClusterPod, Nad, Vif
@@ -397,6 +398,6 @@ def _status_entry(wanted: WantedInterface, interface: Interface, vif: Vif | None
     if main:
         entry["default"] = True
     if vif is not None:  # device-info specification 1.1.0, section 3.1.5; "mode" is the application's
-        where = {"mode": mode_of(vif.listener), "path": vif.socket}
+        where = {"mode": mode_of(vif.listener), "path": socket_in_pod(vif)}
         entry["device-info"] = {"type": "vhost-user", "version": "1.1.0", "vhost-user": where}
     return entry

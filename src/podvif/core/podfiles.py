@@ -1,7 +1,8 @@
 """What the application reads: the text of the files in the pod's mount.
 
 Law: these files are output.  They are written last and removed first, and nobody of ours ever reads them to learn
-something: the pod can write there.  The specification's file keeps its three keys and its form byte for byte.
+something: the pod can write there.  The specification's file keeps its three keys and its form byte for byte.  In a pod's
+own directory the other two have fixed names, and all name the directory as the pod has mounted it.
 """
 
 import ipaddress
@@ -12,29 +13,42 @@ import msgspec
 
 from podvif import names
 from podvif.core.translate import mode_of
-from podvif.model import Addresses, Entry, Listener, PortKind
+from podvif.model import Addresses, Attachment, Entry, Listener, PortKind, SocketPath, Vif
 
 
 def render(entries: Sequence[Entry]) -> dict[str, str]:
     """File name to text for the interfaces of one sandbox that have a socket, in the order of their ADD.
 
     Args:
-        entries: every attached interface of one container id; empty when there is none left.
+        entries: every attached interface of one container id in one directory; empty when there is none left.
     """
     entries = [entry for entry in entries if entry.vif.kind is PortKind.VHOST_USER]
     if not entries:
         return {}
     container_id = entries[0].attachment.container_id
+    whole_json, whole_env = whole_names(entries[0].attachment, entries[0].vif)
     interfaces = [_interface(entry, index) for index, entry in enumerate(entries)]
     files = {names.attachment_file(entry.attachment): _specification(entry) for entry in entries}
-    files[names.sandbox_json(container_id)] = _json({"containerId": container_id, "interfaces": interfaces})
-    files[names.sandbox_env(container_id)] = _env(interfaces)
+    files[whole_json] = _json({"containerId": container_id, "interfaces": interfaces})
+    files[whole_env] = _env(interfaces)
     return files
+
+
+def whole_names(attachment: Attachment, vif: Vif) -> tuple[str, str]:
+    """Names of the two files that describe all interfaces of an attachment's sandbox: as JSON, and for a shell."""
+    if vif.mounted_at is not None:
+        return names.OWN_JSON, names.OWN_ENV
+    return names.sandbox_json(attachment.container_id), names.sandbox_env(attachment.container_id)
+
+
+def socket_in_pod(vif: Vif) -> SocketPath:
+    """The socket's path as the application has it."""
+    return vif.socket if vif.mounted_at is None else names.socket_path(vif.mounted_at, vif.name)
 
 
 def vdev(entry: Entry, index: int) -> str:
     """The argument of DPDK's --vdev for this port (virtio_user, DPDK 22.11 and later)."""
-    parts = [f"net_virtio_user{index}", f"path={entry.vif.socket}", f"mac={entry.vif.mac}"]
+    parts = [f"net_virtio_user{index}", f"path={socket_in_pod(entry.vif)}", f"mac={entry.vif.mac}"]
     if entry.vif.listener is Listener.APPLICATION:
         parts.append("server=1")
     parts.append(f"queues={entry.vif.queues}")
@@ -55,7 +69,7 @@ def _interface(entry: Entry, index: int) -> dict[str, Any]:
     gateways = [ip.gateway for ip in addresses.ips if ip.gateway]
     return {
         "ifname": entry.attachment.ifname,
-        "socket": vif.socket,
+        "socket": socket_in_pod(vif),
         "mode": mode_of(vif.listener),
         "listener": vif.listener.value,
         "mac": vif.mac,

@@ -17,9 +17,12 @@ scheduled.  A port is *of* a pod's UID by its device_id.  The rows, in order (th
 | no PodVif, and the pod is not served                                       | None                                 |
 | the pod is being deleted                                                   | None: it keeps what it has while it ends, and gets no more |
 | its PodVif is being deleted (by hand)                                      | RemoveFinalizer: it comes again, the ports stay |
-| what the pod wants cannot be served, no PodVif                             | fail, with the reason                |
+| no PodVif: what the pod wants is not known for now                         | fail: try again                      |
+| no PodVif: what the pod wants is refused                                   | CreatePodVif without an interface, to say so |
 | no PodVif: the pod wants interfaces (or none)                              | CreatePodVif (or None)               |
 | the PodVif has lost our finalizer                                          | AddFinalizer                         |
+| it has no interface, and what the pod wants is refused                     | WriteStatus if it does not say so; fail, with the reason |
+| it has no interface, and by now the pod wants none                         | DeletePodVif                         |
 | the pod wants something else by now, and nothing was bound                 | DeletePodVif (it comes again)        |
 | Neutron cannot be asked                                                    | WriteStatus if it does not say so; fail: try again |
 | a second port of an interface; one of no interface; one, never bound in the status, that is not what was asked for | DeletePort |
@@ -71,6 +74,9 @@ BOUND = "Bound"
 """The controller's condition."""
 
 UNREACHABLE = "NeutronUnreachable"
+
+REFUSED = "NetworksRefused"
+"""The pod's annotation, or a NetworkAttachmentDefinition that it names, cannot be served."""
 
 MIRROR = "kubernetes.io/config.mirror"
 """Pod annotation of a static pod's mirror: the UID that kubelet gave the pod itself (pkg/kubelet/pod/mirror_client.go)."""
@@ -191,7 +197,9 @@ def next_action(seen: SeenPod, defaults: PortDefaults) -> Action | Fail | None:
         return RemoveFinalizer(podvif.uid) if FINALIZER in podvif.finalizers else None
     if FINALIZER not in podvif.finalizers:
         return AddFinalizer(podvif.uid)
-    if _outdated(seen, pod, podvif):
+    if not podvif.spec.interfaces and isinstance(seen.wanted, PodvifError):
+        return _refused(podvif, seen.wanted)
+    if not podvif.spec.interfaces or _outdated(seen, pod, podvif):
         return DeletePodVif(podvif.uid, podvif.resource_version)
     if seen.trouble:
         return _unreachable(podvif, seen.trouble)
@@ -233,9 +241,19 @@ def _ours(seen: SeenPod, podvif: PodVif, defaults: PortDefaults) -> list[Neutron
 
 
 def _begin(seen: SeenPod, pod: ClusterPod) -> Action | Fail | None:
-    if isinstance(seen.wanted, PodvifError):
-        return Fail(seen.wanted, "NetworksRefused")
-    return CreatePodVif(pod.namespace, pod.name, spec_of(pod, seen.wanted)) if seen.wanted else None
+    wanted = seen.wanted
+    if isinstance(wanted, Retry):
+        return Fail(wanted, REFUSED)
+    if isinstance(wanted, PodvifError):
+        return CreatePodVif(pod.namespace, pod.name, spec_of(pod, ()))
+    return CreatePodVif(pod.namespace, pod.name, spec_of(pod, wanted)) if wanted else None
+
+
+def _refused(podvif: PodVif, error: PodvifError) -> Action | Fail:
+    if isinstance(error, Retry):  # what was said before stands
+        return Fail(error, REFUSED)
+    status = _with(podvif, (), Condition(BOUND, "False", REFUSED, _line(error.message)))
+    return WriteStatus(podvif.uid, status) if status != podvif.status else Fail(error, REFUSED)
 
 
 def _outdated(seen: SeenPod, pod: ClusterPod, podvif: PodVif) -> bool:

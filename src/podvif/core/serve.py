@@ -8,6 +8,7 @@ interfaces that come with this ADD or none.  The rows, in order (the first that 
 | no PodVif of the pod's name                                               | wait: the controller makes it           |
 | one of another pod UID, or of another node                                | wait: the controller replaces it        |
 | it is being deleted                                                       | wait: its ports are about to go         |
+| what the pod asks for is refused: it has no interface at all              | wait, with the controller's own words   |
 | it has no such interface; it comes in another way; on another subnet or network | fail                              |
 | an interface that comes with this ADD is not bound                        | wait, with the controller's own words   |
 | otherwise                                                                 | these interfaces                        |
@@ -100,6 +101,8 @@ def next_answer(request: Request, network: ClusterNetwork, whose: Whose, podvif:
         return Wait(reason)
     if podvif.deleting:
         return Wait("it is being deleted")
+    if not podvif.spec.interfaces:
+        return Wait(_why_not_bound(podvif, request.expect_attachment().ifname, None))
     wanted = _wanted(request, network, podvif)
     bound = {interface.name: interface for interface in podvif.status.interfaces}
     serving = []

@@ -15,7 +15,7 @@ import msgspec
 from podvif import names
 from podvif.core.cni import Request, why_not_ifname
 from podvif.errors import Refused
-from podvif.model import Addresses, Attachment, Listener, PortKind, SeenPort, SocketDir, SocketPath, Vif
+from podvif.model import Addresses, Attachment, Listener, PortKind, SeenPort, SocketDir, SocketPath, Vif, Volume
 from podvif.podvifs import Interface
 
 MTU_MIN = 68
@@ -290,6 +290,42 @@ def _kernel_vif(kind: PortKind, port: str, *, mac: str, mtu: int, bridge: str, v
     return Vif(port, name, mac, mtu, bridge, Listener.APPLICATION, nowhere, nowhere, vlan=vlan, kind=kind)
 
 
+def in_own_directory(vif: Vif, directory: SocketDir, volume: Volume | None = None) -> Vif:
+    """The same port with its socket in the pod's own directory; a kernel port has none to be there.
+
+    Args:
+        vif: the port.
+        directory: the pod's own directory on this node.
+        volume: as which the pod has mounted it; None where the port is only to go.
+
+    Raises:
+        Refused: the application has to make the socket, and may not write there.
+    """
+    if vif.kind is not PortKind.VHOST_USER:
+        return vif
+    if volume and volume.read_only and vif.listener is Listener.APPLICATION:
+        raise Refused(
+            f"pod {volume.pod} has mounted its directory read-only, and in mode server its application has to make the socket"
+            " there",
+            "take readOnly out of the pod's volume, or use a network whose mode is client",
+        )
+    return msgspec.structs.replace(
+        vif,
+        socket=names.socket_path(directory, vif.name),
+        mounted_at=volume.mounted_at if volume else directory,
+    )
+
+
+def why_not_mounted_at(path: str) -> str | None:
+    """Why the files cannot name this as the place where a pod has mounted its directory, or None when they can."""
+    if not re.fullmatch(r"(/[A-Za-z0-9_.+@%=~-]+)+/?", path) or {".", ".."} & set(path.split("/")):
+        return "is no absolute path of letters, digits and _ . + @ % = ~ -, which a DPDK argument can hold"
+    size = len(names.socket_path(SocketDir(path), "v" * names.VIF_NAME_LENGTH))
+    if size > names.SUN_PATH_MAX:
+        return f"makes socket paths of {size} bytes, a Unix socket's has at most {names.SUN_PATH_MAX}"
+    return None
+
+
 def kind_by_name(config: Mapping[str, Any]) -> PortKind:
     """What a DEL is about whose attachment the journal does not know: all that is asked of its configuration."""
     return PortKind.VETH if config.get("portType") == "veth" else PortKind.VHOST_USER
@@ -437,15 +473,18 @@ def why_not_pluggable(vif_type: str, vif_details: Mapping[str, Any], node: str =
     return None
 
 
-def kind_of(interface: Interface, host_paths: Iterable[str], mount_point: SocketDir) -> PortKind:
+def kind_of(
+    interface: Interface, host_paths: Iterable[str], mount_point: SocketDir, *, own_directory: bool = False
+) -> PortKind:
     """What to make of a Neutron port on this node.
 
-    A pod that does not mount the node's directory of sockets has no use for one: its port is a pair in the same bridge.
+    A pod that mounts no directory of sockets has no use for one: its port is a pair in the same bridge.
 
     Args:
         interface: Neutron's facts.
         host_paths: what the pod mounts from the host.
         mount_point: the node's own [vhostuser] mount_point.
+        own_directory: the pod has a volume of ours, and so a directory of its own.
 
     Raises:
         Refused: it cannot be plugged.
@@ -453,7 +492,7 @@ def kind_of(interface: Interface, host_paths: Iterable[str], mount_point: Socket
     _refuse_unpluggable(interface)
     if interface.vif_type == "ovs":
         return PortKind.HYBRID if interface.vif_details.get("ovs_hybrid_plug") is True else PortKind.VETH
-    mounted = _plain(mount_point) in {_plain(path) for path in host_paths}
+    mounted = own_directory or _plain(mount_point) in {_plain(path) for path in host_paths}
     return PortKind.VHOST_USER if mounted else PortKind.VETH
 
 

@@ -162,7 +162,7 @@ def cross_device(source: str, target: str) -> Refused:
     """The error for a rename across file systems: never worked around by copying, which would lose the listener."""
     return Refused(
         f"{source} cannot be moved to {target}: they lie on two file systems (EXDEV)",
-        "put [vhostuser] mount_point and ovs_vhu_path on one mount",
+        "put [vhostuser] ovs_vhu_path and the directory that pods mount (mount_point, [node] run_dir) on one mount",
         code=errors.IO_FAILURE,
     )
 

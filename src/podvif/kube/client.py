@@ -48,6 +48,10 @@ class ExpiredError(Retry):
     """The version to go on from is forgotten (410 Gone): list again."""
 
 
+class UnknownError(Retry):
+    """The server does not know who asks (401): the token has run out, or its account is gone."""
+
+
 class Page(msgspec.Struct, frozen=True):
     """A part of a list; `version` is the list's, which a watch goes on from."""
 
@@ -241,7 +245,7 @@ class Kube:
             status: by the status subresource, which does not look at metadata.uid.
             force: take fields over from other managers; else their ownership is a CONFLICT.
         """
-        _check_precondition(document, status=status)
+        _check_precondition(resource, document, status=status)
         path = _path(resource, key.namespace, key, status=status)
         params = {"fieldManager": manager, "force": str(force).lower()}
         named = {"name": key.name} | ({"namespace": key.namespace} if key.namespace else {})
@@ -252,8 +256,11 @@ class Kube:
     async def merge(
         self, resource: Resource, key: Key, document: Document, manager: str, *, status: bool = False
     ) -> Document | Outcome:
-        """JSON merge patch; metadata.resourceVersion and, but for a status, metadata.uid in it are preconditions (CONFLICT)."""
-        _check_precondition(document, status=status)
+        """JSON merge patch; metadata.resourceVersion and metadata.uid in it are preconditions (CONFLICT).
+
+        The status of a custom resource looks at no uid.
+        """
+        _check_precondition(resource, document, status=status)
         path = _path(resource, key.namespace, key, status=status)
         kind = "application/merge-patch+json"
         params = {"fieldManager": manager}
@@ -317,9 +324,9 @@ def _path(resource: Resource, namespace: str, key: Key | None = None, *, status:
     return "/".join(urllib.parse.quote(part, safe="") for part in parts)
 
 
-def _check_precondition(document: Document, *, status: bool) -> None:
+def _check_precondition(resource: Resource, document: Document, *, status: bool) -> None:
     metadata = document.get("metadata", {})
-    if status and "uid" in metadata and "resourceVersion" not in metadata:
+    if status and not resource.builtin and "uid" in metadata and "resourceVersion" not in metadata:
         raise Bug(
             "the status subresource does not look at metadata.uid: the status would reach another object of that name",
             "give metadata.resourceVersion as well",
@@ -402,7 +409,7 @@ def _of_status(what: str, server: str, answer: httpx2.Response) -> Retry | Refus
         case 410:
             return ExpiredError(message, "it is listed again")
         case 401:
-            return Retry(message, "look at the credentials: the token may have run out")
+            return UnknownError(message, "look at the credentials: the token may have run out")
         case 403:
             return Refused(message, "give the service account that right, as deploy/ has it")
         case 404:

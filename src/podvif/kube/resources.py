@@ -22,6 +22,8 @@ class Resource(msgspec.Struct, frozen=True):
         plural: the name in paths.
         kind: the name in documents.
         namespaced: whether its objects live in namespaces.
+        builtin: Kubernetes' own: its status subresource looks at metadata.uid and takes annotations too, which that of a
+            custom resource does not (measured).
     """
 
     group: str
@@ -29,6 +31,7 @@ class Resource(msgspec.Struct, frozen=True):
     plural: str
     kind: str
     namespaced: bool = True
+    builtin: bool = False
 
     @property
     def api_version(self) -> str:
@@ -39,9 +42,10 @@ class Resource(msgspec.Struct, frozen=True):
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
-PODS = Resource("", "v1", "pods", "Pod")
+PODS = Resource("", "v1", "pods", "Pod", builtin=True)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+DAEMONSETS = Resource("apps", "v1", "daemonsets", "DaemonSet")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)

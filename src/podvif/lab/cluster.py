@@ -132,6 +132,10 @@ class Cluster:
         """The kubelet has stopped a pod: its object is gone."""
         self._ask("DELETE", f"{self._pods}/{name}?gracePeriodSeconds=0")
 
+    def delete_podvif(self, name: str) -> None:
+        """A user deletes a PodVif by hand."""
+        self._ask("DELETE", f"{self._podvifs}/{name}")
+
     def cni_args(self, name: str, uid: str) -> str:
         """CNI_ARGS for a pod as containerd has them."""
         return f"IgnoreUnknown=1;K8S_POD_NAMESPACE={self.namespace};K8S_POD_NAME={name};K8S_POD_UID={uid}"
@@ -153,6 +157,11 @@ class Cluster:
             return conditions_of(podvif or {}).get(kind) == status
 
         return self._until(self._podvifs, name, holds, f"PodVif {name} is {kind}={status}", timeout) or {}
+
+    def wait_for_podvif(self, name: str, holds: Callable[[Document], bool], what: str) -> Document:
+        """Wait until a PodVif is so; returns it."""
+        found = self._until(self._podvifs, name, lambda podvif: podvif is not None and holds(podvif), what)
+        return found or {}
 
     def wait_for_annotation(self, name: str, annotation: str, timeout: float = SOON) -> str:
         """Wait until a pod has an annotation; returns its text."""

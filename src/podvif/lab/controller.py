@@ -6,7 +6,7 @@ last words.
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,14 +27,21 @@ class Controller:
         kubeconfig: how it reaches the API server.
         neutron: [neutron], as a private Neutron's `options` say it.
         more: more configuration, option by section; it wins over ours.
+        program: what stands in for `podvif`.
 
     Attributes:
         config: the configuration file.
-        log: its stderr, of all its lives.
+        log: its stderr, since it was started last.
     """
 
     def __init__(
-        self, folder: Path, *, kubeconfig: Path, neutron: Mapping[str, str], more: Sections | None = None
+        self,
+        folder: Path,
+        *,
+        kubeconfig: Path,
+        neutron: Mapping[str, str],
+        more: Sections | None = None,
+        program: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "kuryr.conf"
@@ -51,6 +58,7 @@ class Controller:
             },
         }
         self.config.write_text(kuryr_conf(sections, more or {}))
+        self._program = program or programs.podvif()
         self._child: Child | None = None
 
     def __enter__(self) -> Self:
@@ -71,7 +79,7 @@ class Controller:
         """
         self.log.unlink(missing_ok=True)
         self.log.touch()
-        command = [*programs.podvif(), "controller", "--config-file", str(self.config)]
+        command = [*self._program, "controller", "--config-file", str(self.config)]
         self._child = Child(command, log=self.log, env=dict(os.environ), name="podvif controller")
         wait_for_words("stands for election", self.log, timeout, self._child)
 

@@ -189,17 +189,29 @@ class KubeApi:
 
     def ready(self) -> bool:
         """Whether it says that it is ready."""
-        return self._ask("/readyz") is not None
-
-    def _ask(self, path: str) -> bytes | None:
-        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310  https
-        trust = ssl.create_default_context(cafile=str(self.certificate))
         try:
-            with urllib.request.urlopen(request, timeout=5, context=trust) as answer:  # noqa: S310  https
-                read: bytes = answer.read()
-                return read
+            self._read("/readyz")
         except OSError:
-            return None
+            return False
+        return True
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One request of the administrator and its answer.
+
+        Raises:
+            OSError: there was none, or it says no.
+        """
+        answered: dict[str, Any] = json.loads(self._read(path, method, body))
+        return answered
+
+    def _read(self, path: str, method: str = "GET", body: dict[str, Any] | None = None) -> bytes:
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310  https
+        trust = ssl.create_default_context(cafile=str(self.certificate))
+        with urllib.request.urlopen(request, timeout=5, context=trust) as answer:  # noqa: S310  https
+            read: bytes = answer.read()
+            return read
 
     def kill(self) -> None:
         """kube-apiserver ends by SIGKILL, as in a crash."""

@@ -13,6 +13,7 @@ import json
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +26,11 @@ from podvif.lab.neutron_files import (
     BRIDGE,
     HOST,
     LEGACY_AGENT,
+    OTHER_HOSTS,
     PASSWORD,
     PROVIDER,
     Auth,
+    Bindings,
     Mechanism,
     Places,
     agent_ini,
@@ -36,6 +39,8 @@ from podvif.lab.neutron_files import (
     gunicorn_conf,
     ml2_ini,
     neutron_conf,
+    other_hosts_files,
+    other_hosts_module,
 )
 from podvif.lab.neutron_venv import neutron_venv
 from podvif.lab.ovs import PrivateOvs
@@ -68,6 +73,7 @@ class PrivateNeutron:
         extension_drivers: of ML2; without `tag_ports_during_bulk_creation`, as most clouds are, Neutron says nothing about
             tags in a request for a port, and does not take them.
         machine: whose switch it shall work on, in that machine's network namespace; without it in one of its own.
+        other_hosts: hosts without an agent whose ports are bound all the same, and as what.
 
     Attributes:
         ovs: the switch, whose vswitchd runs in the namespace.
@@ -85,6 +91,7 @@ class PrivateNeutron:
         quota: Mapping[str, int] | None = None,
         extension_drivers: Sequence[str] = ("port_security",),
         machine: Machine | None = None,
+        other_hosts: Bindings | None = None,
     ) -> None:
         if mechanism is Mechanism.OVN and mode != "server":
             raise LabError("ML2/OVN knows the mode server alone")
@@ -97,6 +104,7 @@ class PrivateNeutron:
         self._quota = dict(quota or {})
         self._extension_drivers = extension_drivers
         self._machine = machine
+        self._other_hosts = other_hosts or {}
         self._agents = 0
         self._stack = contextlib.ExitStack()
         self._api: Child | None = None
@@ -132,7 +140,7 @@ class PrivateNeutron:
         self._stack.callback(self._processes.kill_all)
         # What takes longest begins first; all of it is waited for later.
         broker = RabbitMq(self._places, self._processes) if self.mechanism is Mechanism.OVS else None
-        database = MariaDb(self._places, self._processes)
+        database = self._database = MariaDb(self._places, self._processes)
         self.ovs = self._stack.enter_context(
             PrivateOvs(self._places.rundir, netns=self.box.name, where=machine.inside if machine else ())
         )
@@ -143,7 +151,8 @@ class PrivateNeutron:
         self._write_files()
         if broker is not None:
             broker.wait()
-            self._processes.start(self._program("neutron-rpc-server", "ml2.ini"), "neutron-rpc-server")
+            command = self._program("neutron-rpc-server", "ml2.ini")
+            self._processes.start(command, "neutron-rpc-server", env={"PYTHONPATH": str(self.folder)})
         self.start_api()
         if broker is not None:
             self._wait_for_agent(self.start_agent())
@@ -157,9 +166,12 @@ class PrivateNeutron:
             "agent.ini": agent_ini(self._places, self.folder / "neutron.conf", self.folder / "agent.ini"),
             "api-paste.ini": api_paste((self._places.venv / "etc/neutron/api-paste.ini").read_text()),
             "podvif_lab_basic.py": basic_module(),
+            f"{OTHER_HOSTS}.py": other_hosts_module(self._other_hosts),
+            **other_hosts_files(),
             "legacy_agent.py": LEGACY_AGENT,
         }
         for name, text in files.items():
+            (self.folder / name).parent.mkdir(exist_ok=True)
             (self.folder / name).write_text(text)
 
     def _program(self, program: str, *configuration: str) -> list[str]:
@@ -205,6 +217,11 @@ class PrivateNeutron:
         with contextlib.ExitStack() as each:
             for worker in workers:
                 each.callback(self._processes.kill_pid, int(worker))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the API does not run."""
+        return self._api is None
 
     def start_agent(self) -> Child:
         """Start the Open vSwitch agent; it is not ready when this returns."""
@@ -269,6 +286,22 @@ class PrivateNeutron:
         version = 6 if ":" in cidr else 4
         about = {"enable_dhcp": False, "ip_version": version, "name": f"subnet-{cidr}"} | subnet
         return network, self.create("subnet", network_id=network, cidr=cidr, **about)["id"]
+
+    def unbind(self, port: str) -> None:
+        """Have the database say that a port is not bound, as when Neutron dies between making and binding one."""
+        where = f"port_id = '{uuid.UUID(port)}'"
+        self._database.execute(f"update ml2_port_bindings set vif_type = 'unbound', vif_details = '' where {where}")  # noqa: S608  a UUID
+
+    def rename_host(self, name: str) -> None:
+        """The node is called so from now on, and ovn-controller tells Neutron.
+
+        Raises:
+            LabError: there is an agent, which takes its name from its configuration.
+        """
+        if self.mechanism is not Mechanism.OVN:
+            raise LabError("the agent's host stands in its configuration")
+        self.ovs.vsctl("set", "Open_vSwitch", ".", f"external_ids:hostname={name}")
+        self.host = name
 
     def remove_ports(self) -> None:
         """Delete every port."""

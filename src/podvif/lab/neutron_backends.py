@@ -88,6 +88,14 @@ class MariaDb:
         options = ["--auth-root-authentication-method=normal", "--skip-test-db"]
         self._installing = processes.start([*command, *options], "mariadb-install-db")
 
+    @property
+    def _client(self) -> list[str]:
+        return [programs.mariadb("mariadb"), "--no-defaults", "-uroot", f"--socket={self._places.database}"]
+
+    def execute(self, statement: str) -> None:
+        """Change what Neutron has written."""
+        output([*self._client, "neutron", "-e", statement])
+
     def start(self, template: Path) -> None:
         """Start it with Neutron's empty tables: from `template`, which is made from Neutron's models if it is not there."""
         self._installing.wait(START)
@@ -97,7 +105,7 @@ class MariaDb:
         lean = ["--skip-networking", "--skip-log-bin", "--performance-schema=0", "--character-set-server=utf8mb3"]
         command = [programs.mariadb("mariadbd"), "--no-defaults", "--user=root", *files, *fast, *lean]
         wait_for_path(socket, START, self._processes.start(command, "mariadbd"))
-        client = [programs.mariadb("mariadb"), "--no-defaults", "-uroot", f"--socket={socket}"]
+        client = self._client
         output([*client, "-e", "create database neutron character set utf8mb3"])
         if template.exists():
             output([*client, "neutron", "-e", f"source {template}"], timeout=START)

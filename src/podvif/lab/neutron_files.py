@@ -43,6 +43,12 @@ class Auth(enum.Enum):
     """The `USERS`, by HTTP's basic authentication, each with the role that Neutron's own policies then judge."""
 
 
+OTHER_HOSTS = "podvif_lab_hosts"
+"""Our mechanism driver, and the module that it is in."""
+
+Bindings = Mapping[str, tuple[str, Mapping[str, object]]]
+"""vif_type and vif_details by host."""
+
 Sections = Mapping[str, Mapping[str, object]]
 
 
@@ -122,13 +128,13 @@ def neutron_conf(places: Places, mechanism: Mechanism, auth: Auth, quota: Mappin
 
 
 def ml2_ini(places: Places, mechanism: Mechanism, extension_drivers: Sequence[str]) -> str:
-    """`ml2_conf.ini`: Geneve networks with OVN, VLAN networks with the OVS agent."""
+    """`ml2_conf.ini`: Geneve networks with OVN, VLAN networks with the OVS agent; our driver has the hosts that those leave."""
     tenant = "geneve" if mechanism is Mechanism.OVN else "vlan"
     sections: dict[str, Mapping[str, object]] = {
         "ml2": {
             "type_drivers": f"flat,vlan,local,{'geneve' if mechanism is Mechanism.OVN else 'vxlan'}",
             "tenant_network_types": tenant,
-            "mechanism_drivers": mechanism.value,
+            "mechanism_drivers": f"{mechanism.value},{OTHER_HOSTS}",
             "extension_drivers": ",".join(extension_drivers),
         },
         "ml2_type_flat": {"flat_networks": PHYSICAL_NETWORK},
@@ -208,6 +214,35 @@ def factory(global_conf, **local_conf):
         return serve
     return wrap
 '''
+
+
+def other_hosts_module(bindings: Bindings) -> str:
+    """The Python module of a mechanism driver for hosts of other kinds, as SR-IOV's: it binds their ports as `bindings` says."""
+    return f'''"""ML2 mechanism driver: it binds the ports of hosts that have no agent."""
+
+from neutron_lib.plugins.ml2 import api
+
+HOSTS = {dict(bindings)!r}
+
+
+class Driver(api.MechanismDriver):
+    def initialize(self):
+        pass
+
+    def bind_port(self, context):
+        if context.host in HOSTS:
+            vif_type, vif_details = HOSTS[context.host]
+            context.set_binding(context.segments_to_bind[0][api.ID], vif_type, dict(vif_details))
+'''
+
+
+def other_hosts_files() -> Mapping[str, str]:
+    """What tells Python of that driver, beside the module: text by path."""
+    about = f"{OTHER_HOSTS}-1.dist-info"
+    return {
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {OTHER_HOSTS}\nVersion: 1\n",
+        f"{about}/entry_points.txt": f"[neutron.ml2.mechanism_drivers]\n{OTHER_HOSTS} = {OTHER_HOSTS}:Driver\n",
+    }
 
 
 def gunicorn_conf(descriptor: int) -> str:

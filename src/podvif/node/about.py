@@ -3,6 +3,7 @@
 Law: it is for `podvif doctor`, which compares it with what is installed and configured; nothing here is looked up anew.
 """
 
+import socket
 from typing import Any
 
 import msgspec
@@ -25,3 +26,8 @@ async def about(settings: Settings, plugin_version: str, metrics: str) -> dict[s
         "metrics": metrics,
         "settings": msgspec.to_builtins(settings),
     }
+
+
+def node_name(settings: Settings) -> str:
+    """This node's name in Kubernetes: kubelet's own is the host's in lower case (pkg/util/node, GetHostname)."""
+    return settings.node_name or socket.gethostname().strip().lower()

@@ -5,7 +5,6 @@ nothing fails by its absence but an ADD whose PodVif has not come.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,11 +14,13 @@ from podvif.kube.convert import parse_podvif
 from podvif.kube.reflector import Reflector
 from podvif.kube.resources import PODVIFS, Where
 from podvif.model import SeenPort
+from podvif.node import about
 from podvif.node.cluster import Cluster
 from podvif.node.conditions import Reporter
 from podvif.node.converge import World
 from podvif.node.journal import Journal
 from podvif.node.recover import Recovery
+from podvif.node.sources import Volumes
 from podvif.node.verbs import Verbs
 from podvif.podvifs import NODE_LABEL, PodVif
 from podvif.settings import Settings
@@ -32,21 +33,22 @@ class ApiServer:
         source: what the verbs ask.
     """
 
-    def __init__(self, settings: Settings, ports: Callable[[], Mapping[str, SeenPort]]) -> None:
+    def __init__(self, settings: Settings, ports: Callable[[], Mapping[str, SeenPort]], volumes: Volumes) -> None:
         """Read the credentials; nothing is asked yet.
 
         Args:
             settings: where it is, and which node this is.
             ports: the OVS ports.
+            volumes: the pods' own directories.
 
         Raises:
             Refused: there are none that can be used.
         """
-        self._node = node_name(settings)
+        self._node = about.node_name(settings)
         self._kube = Kube(settings.kubeconfig)
         ours = Where(labels=f"{NODE_LABEL}={names.node_label(self._node)}")
         self._podvifs: Reflector[PodVif] = Reflector(self._kube, PODVIFS, parse_podvif, ours)
-        self.source = Cluster(settings, self._node, self._podvifs, self._kube, ports)
+        self.source = Cluster(settings, self._node, self._podvifs, self._kube, ports, volumes=volumes)
 
     def tasks(self, journal: Journal, driver: World, verbs: Verbs, recovery: Recovery) -> list[asyncio.Future[None]]:
         """Follow the PodVifs, and tell them what the node sees, until cancelled."""
@@ -68,8 +70,3 @@ class ApiServer:
     async def close(self) -> None:
         """End all connections."""
         await self._kube.close()
-
-
-def node_name(settings: Settings) -> str:
-    """This node's name in Kubernetes: kubelet's own is the host's in lower case (pkg/util/node, GetHostname)."""
-    return settings.node_name or socket.gethostname().strip().lower()

@@ -21,7 +21,7 @@ from podvif.core.attach import OVS_TYPE
 from podvif.errors import PodvifError
 from podvif.host import files, machine
 from podvif.host.machine import Machine, PidFile
-from podvif.model import Entry, SeenPort, SocketFile, SwitchFacts
+from podvif.model import Entry, SeenPort, SocketDir, SocketFile, SwitchFacts
 from podvif.node.vhostuser import rundirs
 from podvif.settings import Settings
 
@@ -86,6 +86,7 @@ def readiness(switch: Switch, settings: Settings) -> Iterator[Check]:
     yield interface_types(switch)
     yield directories(settings)
     yield rename(settings)
+    yield from own_directories(settings)
 
 
 # -- the switch --------------------------------------------------------------------------------------------------------
@@ -296,6 +297,22 @@ def rename(settings: Settings) -> Check:
     return Check(name, State.FAILURE, reason, remedy)
 
 
+def own_directories(settings: Settings) -> Iterator[Check]:
+    """Where the CSI driver is on: a socket can be moved from ovs_vhu_path to where pods have directories of their own."""
+    if not settings.csi_endpoint:
+        return
+    name, target = "own directories", names.own_directories(settings.run_dir)
+    reason = files.why_not_movable(settings.ovs_vhu_path, target)
+    reason = reason and files.why_not_movable(settings.ovs_vhu_path, target)
+    if reason is None:
+        yield Check(name, State.OK, f"{target}, and {names.CSI_DRIVER} at {settings.csi_endpoint}")
+        return
+    remedy = "restart podvif node, which makes it"
+    if "EXDEV" in reason:
+        remedy = "put [node] run_dir and [vhostuser] ovs_vhu_path on one mount: in a container, under one volume"
+    yield Check(name, State.FAILURE, reason, remedy)
+
+
 def path_lengths(settings: Settings) -> Check:
     """Sockets in both directories have names that a Unix socket can have; the settings refuse what is longer."""
     paths = [
@@ -352,7 +369,9 @@ def ownerless_sockets(switch: WholeSwitch, settings: Settings, entries: Iterable
     owned = {entry.vif.name for entry in entries} | set(switch.ports())
     paths = {port.vhost_server_path for port in switch.ports().values()}
     found = []
-    for directory in dict.fromkeys((settings.mount_point, settings.ovs_vhu_path)):
+    own = names.own_directories(settings.run_dir)
+    owns = [SocketDir(f"{own}/{uid}") for uid in sorted(listed(own))]
+    for directory in dict.fromkeys((settings.mount_point, settings.ovs_vhu_path, *owns)):
         for entry in sorted(listed(directory)):
             path = f"{directory.rstrip('/')}/{entry}"
             if _SOCKET.fullmatch(entry) and entry not in owned and path not in paths:
@@ -364,7 +383,7 @@ def ownerless_sockets(switch: WholeSwitch, settings: Settings, entries: Iterable
         name,
         State.WARNING,
         f"{len(found)} belong to no attachment and no OVS port: {shown}",
-        f"podvif removes those in mount_point that are dead, {settings.sweep_grace:g} s after they lost their owner;"
+        f"podvif removes those in pods' directories that are dead, {settings.sweep_grace:g} s after they lost their owner;"
         " in ovs_vhu_path remove by hand what no running vswitchd listens on",
     )
 

@@ -24,8 +24,8 @@ from podvif.host import netns
 from podvif.kube.client import Outcome
 from podvif.kube.convert import parse_pod
 from podvif.kube.resources import PODS, Document, Key, Resource
-from podvif.model import Attachment, Entry, Goal, Pod, PortKind, SeenPort, Vif
-from podvif.node.sources import Standalone, refuse_existing
+from podvif.model import Attachment, Entry, Goal, Pod, PortKind, SeenPort, Vif, Volume
+from podvif.node.sources import Standalone, Volumes, access_of, refuse_existing
 from podvif.podvifs import Interface, PodVif
 from podvif.settings import Settings
 
@@ -68,7 +68,9 @@ class Api(Protocol):
     ) -> Document | Outcome:
         """Server-side apply."""
 
-    async def merge(self, resource: Resource, key: Key, document: Document, manager: str) -> Document | Outcome:
+    async def merge(
+        self, resource: Resource, key: Key, document: Document, manager: str, *, status: bool = False
+    ) -> Document | Outcome:
         """JSON merge patch."""
 
 
@@ -92,6 +94,8 @@ class Cluster:
         podvifs: Cache,
         api: Api,
         ports: Callable[[], Mapping[str, SeenPort]],
+        *,
+        volumes: Volumes,
     ) -> None:
         """Take the parts.
 
@@ -101,13 +105,15 @@ class Cluster:
             podvifs: this node's PodVifs.
             api: asked for a pod's UID where the runtime does not say it.
             ports: the OVS ports, to find one by our marks.
+            volumes: the pods' own directories.
         """
         self._settings = settings
         self._node = node
         self._podvifs = podvifs
         self._api = api
         self._ports = ports
-        self._standalone = Standalone(settings)
+        self._volumes = volumes
+        self._standalone = Standalone(settings, volumes)
         self._waiting: set[_Waiting] = set()
         podvifs.on_change(self._told)
 
@@ -144,6 +150,8 @@ class Cluster:
         for port in self._ports().values():
             vif = translate.vif_of_port(port, self._settings.mount_point, self._settings.ovs_vhu_path)
             if vif and translate.owner_of(port) == entry.attachment:
+                if volume := self._volumes.of_pod(request.pod):
+                    vif = translate.in_own_directory(vif, self._volumes.directory_of(volume))
                 return Entry(entry.attachment, entry.network, entry.goal, vif, entry.netns, created=entry.created)
         return entry
 
@@ -202,7 +210,8 @@ class Cluster:
             theirs = podvif is None or whose.why_not(podvif) is not None
             if seen and theirs:
                 raise serve.gone(str(waiting.key))
-            seen = not theirs
+            # One without an interface says why there is none, and is replaced when that is mended.
+            seen = podvif is not None and not theirs and bool(podvif.spec.interfaces)
             answer = serve.next_answer(request, network, whose, podvif)
             if isinstance(answer, Serve) and podvif is not None:
                 return podvif, answer.interfaces
@@ -242,7 +251,9 @@ class Cluster:
     def _entry(self, request: Request, network: ClusterNetwork, interface: Interface, podvif: PodVif) -> Entry:
         asked = request.expect_attachment()
         attachment = Attachment(asked.container_id, interface.name)
-        vif = self._vif(interface, podvif, network)
+        pod = Pod(podvif.namespace, podvif.name, podvif.spec.runtime_uid or podvif.spec.pod_uid)
+        volume = self._volumes.of_pod(pod)
+        vif = self._vif(interface, podvif, network, volume)
         main = attachment == asked and serve.way_of(request.config) is Way.MAIN
         addresses = serve.addresses_of(interface, main=main)
         if attachment == asked:
@@ -254,16 +265,18 @@ class Cluster:
             goal=Goal.ATTACHING,
             vif=vif,
             netns=request.netns,
-            pod=Pod(podvif.namespace, podvif.name, podvif.spec.runtime_uid or podvif.spec.pod_uid),
+            pod=pod,
+            access=access_of(volume) if volume else None,
             addresses=addresses,
             leader="" if attachment == asked else asked.ifname,
         )
 
-    def _vif(self, interface: Interface, podvif: PodVif, network: ClusterNetwork) -> Vif:
+    def _vif(self, interface: Interface, podvif: PodVif, network: ClusterNetwork, volume: Volume | None) -> Vif:
         settings = self._settings
-        kind = translate.kind_of(interface, podvif.spec.host_paths, settings.mount_point)
+        kind = translate.kind_of(
+            interface, podvif.spec.host_paths, settings.mount_point, own_directory=volume is not None
+        )
         if kind is not PortKind.VHOST_USER:
             return translate.neutron_to_kernel_vif(interface, kind)
-        return translate.neutron_to_osvif_vif_ovs(
-            interface, settings.mount_point, settings.ovs_vhu_path, network.queues
-        )
+        vif = translate.neutron_to_osvif_vif_ovs(interface, settings.mount_point, settings.ovs_vhu_path, network.queues)
+        return translate.in_own_directory(vif, self._volumes.directory_of(volume), volume) if volume else vif

@@ -170,5 +170,6 @@ class Reporter:
         if text is None or self._published.get(key) == wanted:
             return
         annotated = {"metadata": {"uid": podvif.spec.pod_uid, "annotations": {NETWORK_STATUS: text}}}
-        await self._api.merge(PODS, key, annotated, MANAGER)
+        # By its status the pod's annotations can be written, and nothing of its spec: the node needs no right to that.
+        await self._api.merge(PODS, key, annotated, MANAGER, status=True)
         self._published[key] = wanted

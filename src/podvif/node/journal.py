@@ -14,7 +14,7 @@ import msgspec
 from podvif import errors, names
 from podvif.errors import Refused, Retry
 from podvif.host import files
-from podvif.model import Attachment, Entry, Goal
+from podvif.model import Attachment, Entry, Goal, SocketDir
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,6 +84,15 @@ class Journal:
             entry
             for entry in self._entries.values()
             if entry.attachment.container_id == container_id and entry.goal is not Goal.LEAVING
+        ]
+        return sorted(found, key=lambda entry: (entry.created, entry.attachment))
+
+    def of_directory(self, directory: SocketDir) -> list[Entry]:
+        """The entries whose sockets lie in a directory and that are not leaving, in the order of their ADD."""
+        found = [
+            entry
+            for entry in self._entries.values()
+            if entry.goal is not Goal.LEAVING and entry.vif.directory == directory
         ]
         return sorted(found, key=lambda entry: (entry.created, entry.attachment))
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from podvif import errors
 from podvif.daemon import life, log
+from podvif.daemon.version import version
 from podvif.errors import PodvifError, Refused
-from podvif.host import systemd, veth
+from podvif.host import mounts, systemd, veth
 from podvif.ipam.delegate import Delegate
 from podvif.node import about, report
 from podvif.node.drivers import Drivers
@@ -27,10 +28,12 @@ from podvif.node.recover import Recovery
 from podvif.node.server import Server
 from podvif.node.sources import Standalone
 from podvif.node.verbs import Verbs
+from podvif.node.volumes import OwnDirectories, Volumes
 from podvif.ovs.switch import Switch
 from podvif.settings import Settings, load
 
 if TYPE_CHECKING:
+    from podvif.csi.server import Driver
     from podvif.daemon.health import Health
     from podvif.node.apiserver import ApiServer
     from podvif.node.metrics import Metrics
@@ -61,6 +64,7 @@ def _only_one(state_dir: str) -> Any:
     path = f"{state_dir.rstrip('/')}/lock"
     try:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)  # noqa: PTH103
+        os.chmod(state_dir, 0o700)  # noqa: PTH101  where kubelet has made it for a hostPath volume it is 0755
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Refused(
@@ -84,14 +88,16 @@ async def _serve(settings: Settings) -> None:
     switch = Switch(settings.ovsdb_connection)
     journal = Journal(settings.state_dir)
     delegate = Delegate(settings.ipam_timeout)
-    apiserver = _apiserver(settings, switch)
-    source = apiserver.source if apiserver else Standalone(settings)
+    drivers = Drivers(switch, journal, delegate, settings, veth)
+    volumes = Volumes(settings, mounts, OwnDirectories(drivers.guard))
+    apiserver = _apiserver(settings, switch, volumes)
+    source = apiserver.source if apiserver else Standalone(settings, volumes)
     readiness = Readiness(switch, settings, source.why_not)
     metrics = _metrics(settings)
-    drivers = Drivers(switch, journal, delegate, settings, veth)
     measured = metrics.measured(drivers, journal) if metrics else drivers
     verbs = Verbs(settings, journal, measured, delegate, readiness, source=source)
-    recovery = Recovery(journal, verbs, drivers, switch, settings)
+    recovery = Recovery(journal, verbs, drivers, switch, settings, volumes=volumes)
+    csi = _csi(settings, volumes)
     pages: Health | None = None
     server = Server(
         settings.cni_socket,
@@ -109,6 +115,10 @@ async def _serve(settings: Settings) -> None:
         metrics.watch(journal, switch, recovery)
         pages = await _open_pages(settings.metrics_bind, metrics, readiness)
     await server.start()
+    if csi:
+        if reason := volumes.why_not():
+            _LOG.error("no pod can be given a directory of its own: %s", reason)
+        await csi.start()
     stop = life.stop_event()
     await switch.connect()
     if reason := await readiness.why_not():
@@ -124,6 +134,9 @@ async def _serve(settings: Settings) -> None:
     await life.until(stop, background)
     systemd.notify("STOPPING=1")
     _LOG.info("stopping: running verbs are finished first")
+    await volumes.stop()
+    if csi:
+        csi.stop()
     await server.stop()
     for task in background:
         task.cancel()
@@ -135,13 +148,29 @@ async def _serve(settings: Settings) -> None:
     await switch.close()
 
 
-def _apiserver(settings: Settings, switch: Switch) -> "ApiServer | None":
+def _apiserver(settings: Settings, switch: Switch, volumes: Volumes) -> "ApiServer | None":
     """The API server, where the node is to learn from it: else neither its code nor its library is loaded."""
     if settings.source != "cluster":
         return None
     from podvif.node.apiserver import ApiServer  # noqa: PLC0415
 
-    return ApiServer(settings, switch.ports)
+    return ApiServer(settings, switch.ports, volumes)
+
+
+def _csi(settings: Settings, volumes: Volumes) -> "Driver | None":
+    """The CSI driver, where kubelet is to find one: else neither its code nor gRPC's is loaded."""
+    if not settings.csi_endpoint:
+        return None
+    from podvif.csi.server import Driver  # noqa: PLC0415
+
+    return Driver(
+        volumes,
+        endpoint=settings.csi_endpoint,
+        registration_dir=settings.csi_registration_dir,
+        node=about.node_name(settings),
+        version=version(),
+        mount_point=settings.mount_point,
+    )
 
 
 def _metrics(settings: Settings) -> "Metrics | None":
@@ -165,6 +194,9 @@ async def _open_pages(bind: str, metrics: "Metrics", readiness: Readiness) -> "H
 
 def _make_mount_point(path: str, guard: Guard) -> None:
     """Make the pods' directory at start, as after a boot: /run is empty then, and pods mount it as an existing one."""
+    path = os.path.realpath(
+        path
+    )  # in a container its name may be a link to the host's directory, which is not there yet
     try:
         os.makedirs(path, mode=0o755, exist_ok=True)  # noqa: PTH103
     except OSError as error:

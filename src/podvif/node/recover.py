@@ -23,11 +23,12 @@ from podvif.core.attach import Link, Mend, Step, Want
 from podvif.errors import PodvifError, Retry
 from podvif.host import inotify, netns, process
 from podvif.host.machine import PidFile
-from podvif.model import Attachment, Entry, Goal, Listener, Seen, SeenPort, SocketFile
+from podvif.model import Attachment, Entry, Goal, Listener, Seen, SeenPort, SocketDir, SocketFile
 from podvif.node.converge import SupersededError
 from podvif.node.journal import Journal
 from podvif.node.sweep import Sockets, Sweep
 from podvif.node.sweep import Switch as SweepSwitch
+from podvif.node.sweep import Volumes as SweepVolumes
 from podvif.node.verbs import Verbs, want_attached
 from podvif.settings import Settings
 
@@ -99,17 +100,35 @@ class Driver(Sockets, Protocol):
         """Remove what a vswitchd that has ended left where the next one binds."""
 
 
+class Volumes(SweepVolumes, Protocol):
+    """What recovery needs of the pods' own directories (`podvif.node.volumes.Volumes`)."""
+
+    def on_directory(self, call: Callable[[SocketDir, bool], None]) -> None:
+        """Have `call` told of each that has come (True) or is about to go (False)."""
+
+
 class Recovery:
     """Turns events into convergence, and remembers how each link was last seen."""
 
-    def __init__(self, journal: Journal, verbs: Verbs, driver: Driver, switch: Switch, settings: Settings) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        verbs: Verbs,
+        driver: Driver,
+        switch: Switch,
+        settings: Settings,
+        *,
+        volumes: Volumes,
+    ) -> None:
         """Take the parts; entries of ADDs that a former daemon did not finish are leaving from here on."""
         self._journal = journal
         self._verbs = verbs
         self._driver = driver
         self._switch = switch
         self._settings = settings
-        self._sweep = Sweep(journal, switch, driver, settings)
+        self._volumes = volumes
+        self._own_directories = inotify.Directories()
+        self._sweep = Sweep(journal, switch, driver, settings, volumes)
         self._pending: dict[Attachment, str] = {}
         self._workers: dict[Attachment, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
@@ -150,11 +169,15 @@ class Recovery:
         self._switch.on_ports(self._ports_changed)
         self._verbs.on_failure(lambda attachment: self.touch(attachment, "a verb failed"))
         self._verbs.on_several(lambda attachment: self.touch(attachment, "ADD of several"))
+        self._volumes.on_directory(self._directory_changed)
+        for directory in self._volumes.directories():
+            self._directory_changed(directory, there=True)
         self.touch_all("start")
         try:
             async with asyncio.TaskGroup() as tasks:
                 for directory in {self._settings.mount_point, self._settings.ovs_vhu_path}:
                     tasks.create_task(self._watch(directory))
+                tasks.create_task(self._watch_own())
                 tasks.create_task(self._vswitchd())
                 tasks.create_task(self._rounds())
         finally:
@@ -181,6 +204,28 @@ class Recovery:
                     _LOG.warning("%s: %s", error.message, error.remedy)
                 said = error.message
             await asyncio.sleep(_MISSING)
+
+    async def _watch_own(self) -> None:
+        said = ""
+        while True:
+            try:
+                async for directory, name in self._own_directories.changes():
+                    self._own_file_changed(directory, name)
+            except Retry as error:
+                if error.message != said:
+                    _LOG.warning("%s: %s", error.message, error.remedy)
+                said = error.message
+            await asyncio.sleep(_MISSING)
+
+    def _directory_changed(self, directory: SocketDir, there: bool) -> None:  # noqa: FBT001  told by position
+        if not there:
+            self._own_directories.discard(directory)
+            return
+        try:
+            self._own_directories.add(directory)
+        except Retry as error:
+            _LOG.warning("%s: %s", error.message, error.remedy)  # the rounds go on looking
+        self._own_file_changed(directory, None)
 
     async def _vswitchd(self) -> None:
         """Hear of vswitchd's end: what it leaves where the next one binds has to go before that one starts."""
@@ -229,6 +274,13 @@ class Recovery:
         for name in names:
             if entry := self._journal.by_port(name):
                 self.touch(entry.attachment, "OVS port")
+
+    def _own_file_changed(self, directory: str, name: str | None) -> None:
+        # Nothing but a pod's own attachments: what it does in its directory is no business of others.
+        if name is None or not name.startswith("."):
+            for entry in self._journal.of_directory(SocketDir(directory)):
+                cause = "socket" if name == entry.vif.name else "pod file"
+                self.touch(entry.attachment, "files" if name is None else cause)
 
     def _file_changed(self, name: str) -> None:
         if name.startswith("."):

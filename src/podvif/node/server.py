@@ -78,7 +78,7 @@ class Server:
         Raises:
             Refused: a living daemon listens there, or the directory cannot be used.
         """
-        directory = os.path.dirname(self._path)  # noqa: PTH120
+        directory = os.path.realpath(os.path.dirname(self._path))  # noqa: ASYNC240, PTH120  it may be a link to what is not there yet
         try:
             os.makedirs(directory, mode=0o755, exist_ok=True)  # noqa: PTH103
             _remove_stale(self._path)

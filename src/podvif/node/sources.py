@@ -14,7 +14,7 @@ from podvif.core import translate
 from podvif.core.cni import Request
 from podvif.errors import Refused
 from podvif.host import netns
-from podvif.model import Attachment, Entry, Goal, IpamCall, PortKind, Vif
+from podvif.model import Access, Attachment, Entry, Goal, IpamCall, Pod, PortKind, SocketDir, Vif, Volume
 from podvif.settings import Settings
 
 
@@ -37,12 +37,28 @@ class Source(Protocol):
         """Why what it says may be old, one sentence; None when it is not."""
 
 
+class Volumes(Protocol):
+    """What the sources need of the pods' volumes (`podvif.node.volumes.Volumes`)."""
+
+    def of_pod(self, pod: Pod) -> Volume | None:
+        """The volume that a pod has; None when it has none."""
+
+    def directory_of(self, volume: Volume) -> SocketDir:
+        """The directory behind a volume."""
+
+
+def access_of(volume: Volume) -> Access:
+    """Whose the directory behind a volume is: kubelet says the pod's group, and nobody its user."""
+    return Access(gid=volume.fs_group)
+
+
 class Standalone:
     """The CNI configuration says what the port is, a CNI IPAM plugin says which addresses it has."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the node's directories from the settings."""
+    def __init__(self, settings: Settings, volumes: Volumes) -> None:
+        """Take the directories that pods share from the settings, and their own from the volumes."""
         self._settings = settings
+        self._volumes = volumes
 
     async def entries(self, request: Request) -> list[Entry]:
         """What an ADD asks for, on its way to be attached: one interface.
@@ -52,6 +68,9 @@ class Standalone:
         """
         network = translate.parse_network(request.config)
         vif = translate.vif_from_network(request, network, self._settings.mount_point, self._settings.ovs_vhu_path)
+        volume = self._volumes.of_pod(request.pod)
+        if volume:
+            vif = translate.in_own_directory(vif, self._volumes.directory_of(volume), volume)
         requested = translate.requested_ips(request, network)
         ipam = None
         if translate.has_ipam(network):
@@ -81,6 +100,7 @@ class Standalone:
                 pod=request.pod,
                 ipam=ipam,
                 created=time.time(),
+                access=access_of(volume) if volume else None,
             )
         ]
 
@@ -93,6 +113,8 @@ class Standalone:
             self._settings.ovs_vhu_path,
             translate.kind_by_name(request.config),
         )
+        if volume := self._volumes.of_pod(request.pod):
+            vif = translate.in_own_directory(vif, self._volumes.directory_of(volume))
         ipam = None
         match request.config.get("ipam"):
             case {"type": str(name)} if name:

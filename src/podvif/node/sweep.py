@@ -16,7 +16,7 @@ from podvif import names
 from podvif.core import translate
 from podvif.errors import PodvifError
 from podvif.host import files, netns
-from podvif.model import Attachment, Entry, Goal, SeenPort, SocketFile
+from podvif.model import Attachment, Entry, Goal, SeenPort, SocketDir, SocketFile
 from podvif.node.journal import Journal
 from podvif.settings import Settings
 
@@ -25,6 +25,7 @@ _LOG = logging.getLogger(__name__)
 # Runtimes' container ids are 32 random bytes in hexadecimal; a file of another form may be the pods' own.
 _FILE = re.compile(r"\.?([0-9a-f]{64})(?:\.json|\.env|-([^/]+?))(\.new)?")
 _SOCKET = re.compile(rf"{names.VIF_NAME}|\.{names.VIF_NAME}\.new")
+_OWN_FILES = frozenset(name for each in (names.OWN_JSON, names.OWN_ENV) for name in (each, files.temporary_name(each)))
 
 
 class Switch(Protocol):
@@ -44,15 +45,25 @@ class Sockets(Protocol):
         """Path of the network namespace that vswitchd listens in, None for our own."""
 
 
+class Volumes(Protocol):
+    """What the sweep needs of the pods' own directories (`podvif.node.volumes.Volumes`)."""
+
+    def directories(self) -> list[SocketDir]:
+        """All of them."""
+
+
 class Sweep:
     """One pass over attachments, ports and files at a time."""
 
-    def __init__(self, journal: Journal, switch: Switch, sockets: Sockets, settings: Settings) -> None:
+    def __init__(
+        self, journal: Journal, switch: Switch, sockets: Sockets, settings: Settings, volumes: Volumes
+    ) -> None:
         """Take the parts."""
         self._journal = journal
         self._switch = switch
         self._sockets = sockets
         self._settings = settings
+        self._volumes = volumes
         self._missing: dict[Attachment, float] = {}
         self.swept = 0
 
@@ -80,15 +91,24 @@ class Sweep:
             attachment = translate.owner_of(port)
             if attachment is None or self._journal.get(attachment) or port.link_up:
                 continue
-            if vif := translate.vif_of_port(port, self._settings.mount_point, self._settings.ovs_vhu_path):
+            directory = self._directory_of(port)
+            if vif := translate.vif_of_port(port, directory, self._settings.ovs_vhu_path):
+                if directory != self._settings.mount_point:
+                    vif = translate.in_own_directory(vif, directory)
                 found.append(Entry(attachment, "", Goal.LEAVING, vif))
         return found
+
+    def _directory_of(self, port: SeenPort) -> SocketDir:
+        """Where its socket lies: OVS says that of those that the application makes, the rest is found by its name."""
+        directory = SocketDir((port.vhost_server_path or "").rpartition("/")[0])
+        return directory if directory in self._volumes.directories() else self._settings.mount_point
 
     def remove_files(self) -> None:
         """Remove the files and sockets that have had no owner for longer than the grace; a failure is said."""
         if self._switch.trouble():
             return  # without OVSDB nobody knows whose a socket is
-        for directory in {self._settings.mount_point, self._settings.ovs_vhu_path}:
+        settings = self._settings
+        for directory in {settings.mount_point, settings.ovs_vhu_path, *self._volumes.directories()}:
             try:
                 listed = sorted(os.listdir(directory))  # noqa: PTH208
             except OSError:
@@ -117,7 +137,12 @@ class Sweep:
             return False
         if _SOCKET.fullmatch(name):
             return self._is_dead_socket(path, name)
-        if directory != self._settings.mount_point or not (found := _FILE.fullmatch(name)):
+        if directory == self._settings.ovs_vhu_path:
+            return False
+        own = directory != self._settings.mount_point
+        if own and name in _OWN_FILES:
+            return not self._journal.of_directory(SocketDir(directory))
+        if not (found := _FILE.fullmatch(name)):
             return False
         container_id, ifname, temporary = found.groups()
         if temporary or not ifname:

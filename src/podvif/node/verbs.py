@@ -172,9 +172,19 @@ class Verbs:
             if former and former.attachment != wanted.attachment:
                 _LOG.info("%s leaves: its Neutron port goes to %s", former.attachment, wanted.attachment)
                 await self.absent(former)
+            await self._former_sandboxes_absent(wanted)
             self._journal.put(wanted)
             entry = wanted
         return entry
+
+    async def _former_sandboxes_absent(self, wanted: Entry) -> None:
+        """A pod has one sandbox at a time: what a former one has left in the pod's own directory goes before the next comes."""
+        if wanted.vif.mounted_at is None:
+            return
+        for former in self._journal.of_directory(wanted.vif.directory):
+            if former.attachment.container_id != wanted.attachment.container_id:
+                _LOG.info("%s leaves: its pod has another sandbox, %s", former.attachment, wanted.attachment)
+                await self.absent(former)
 
     def _expect_not_deleted(self, leader: Attachment, before: int) -> None:
         """Go on unless a DEL has come since there were `before` of them: it found no entry that could have told us."""

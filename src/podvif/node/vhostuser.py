@@ -64,7 +64,6 @@ class VIFVHostUserDriver:
         self._switch = switch
         self._journal = journal
         self._leases = Leases(journal, ipam)
-        self._directory = settings.mount_point
         self._ovs_rundirs = rundirs(settings)
         self.guard = Guard(settings, self.vswitchd)
         self._last_switch_netns: str | None = None
@@ -96,7 +95,7 @@ class VIFVHostUserDriver:
         access, living = entry.access if entry else None, _living(vif, pod_socket, ovs_socket)
         return Seen(
             switch_trouble=trouble,
-            directory=files.is_directory(self._directory),
+            directory=files.is_directory(vif.directory),
             bridge_datapath=switch.bridge_datapath(vif.bridge),
             port=port,
             settled=switch.settled(vif.name),
@@ -104,11 +103,10 @@ class VIFVHostUserDriver:
             ovs_socket=ovs_socket,
             addresses=entry.addresses if entry else None,
             addresses_held=bool(entry and entry.ipam),
-            files_current=last
-            and all(files.read_text(self._directory, name) == text for name, text in expected.items()),
+            files_current=last and all(files.read_text(vif.directory, name) == text for name, text in expected.items()),
             files_present=leaving and self._files_present(want, expected),
             journalled=entry is not None,
-            directory_mended=leaving or self.guard.is_directory_mended(_directory(vif), access),
+            directory_mended=leaving or self.guard.is_directory_mended(vif.directory, access),
             socket_mended=leaving or living is None or self.guard.is_socket_mended(living, vif, access),
         )
 
@@ -116,26 +114,39 @@ class VIFVHostUserDriver:
         return files.look_at_socket(vif.ovs_socket, self._namespaces(Listener.OVS, None))
 
     def _texts(self, want: Want) -> dict[str, str]:
-        """The files of the sandbox as they should be: with this attachment, or without it when it is leaving."""
+        """The files of the sandbox as they should be: with this attachment, or without it when it is leaving.
+
+        A pod's own directory is that of all its sandboxes, one after the other, and tells of the last one.
+        """
+        own = want.vif.mounted_at is not None
+        siblings = (
+            self._journal.of_directory(want.vif.directory)
+            if own
+            else self._journal.of_sandbox(want.attachment.container_id)
+        )
         entries = [
             entry
-            for entry in self._journal.of_sandbox(want.attachment.container_id)
+            for entry in siblings
             if (entry.attachment != want.attachment or want.goal is not Goal.LEAVING)
             and (entry.ipam is None or entry.addresses is not None)
+            and (entry.vif.mounted_at is not None) is own
         ]
+        if own and entries:
+            last = entries[-1].attachment.container_id
+            entries = [entry for entry in entries if entry.attachment.container_id == last]
         if self._rendered[0] != entries:  # looking, writing and looking again follow upon each other
             self._rendered = (entries, podfiles.render(entries))
         return self._rendered[1]
 
     def _files_present(self, want: Want, expected: dict[str, str]) -> bool:
-        if files.present(self._directory, _own_files(want)):
+        directory = want.vif.directory
+        if files.present(directory, _own_files(want)):
             return True
         shared = _sandbox_files(want)
         if not expected:
-            return files.present(self._directory, _with_temporary(shared))
+            return files.present(directory, _with_temporary(shared))
         return any(
-            files.present(self._directory, [name]) and files.read_text(self._directory, name) != expected[name]
-            for name in shared
+            files.present(directory, [name]) and files.read_text(directory, name) != expected[name] for name in shared
         )
 
     def _namespaces(self, listener: Listener, entry: Entry | None) -> Iterator[str | None]:
@@ -200,7 +211,7 @@ class VIFVHostUserDriver:
             case Step.WRITE_MARKS:
                 await self._switch.write_marks(vif.name, names.marks(want.attachment, str(want.pod)))
             case Step.WRITE_FILES:
-                files.write_texts(self._directory, self._texts(want))
+                files.write_texts(vif.directory, self._texts(want))
             case Step.REMOVE_FILES:
                 self._remove_files(want)
             case Step.REMOVE_SOCKETS:
@@ -220,7 +231,9 @@ class VIFVHostUserDriver:
         if step is Step.REMOVE_STALE_SOCKET:
             self._remove_stale_socket(want)
         elif step is Step.MEND_DIRECTORY and access is not None:
-            self.guard.make_directory(_directory(want.vif), access)
+            # The way there too: nobody knew as whom vswitchd runs if it did not when the directory was made.
+            self.guard.make_parent(want.vif.directory.rpartition("/")[0])
+            self.guard.make_directory(want.vif.directory, access)
         elif step is Step.MEND_SOCKET and (living := _living(want.vif, seen.pod_socket, seen.ovs_socket)):
             self.guard.mend_socket(living, want.vif, access)
 
@@ -280,18 +293,12 @@ class VIFVHostUserDriver:
             port.cancel()
 
     def _remove_files(self, want: Want) -> None:
-        remaining = self._texts(want)
+        directory, remaining = want.vif.directory, self._texts(want)
         going = [*_own_files(want), *([] if remaining else _with_temporary(_sandbox_files(want)))]
         # One by one: what a pod has laid in the place of one of them keeps none of the others from going.
-        files.remove(self._directory, [name for name in going if files.present(self._directory, [name])])
+        files.remove(directory, [name for name in going if files.present(directory, [name])])
         changed = {name: remaining[name] for name in _sandbox_files(want) if remaining}
-        files.write_texts(
-            self._directory, {name: text for name, text in changed.items() if files.present(self._directory, [name])}
-        )
-
-
-def _directory(vif: Vif) -> str:
-    return vif.socket.rpartition("/")[0]
+        files.write_texts(directory, {name: text for name, text in changed.items() if files.present(directory, [name])})
 
 
 def _living(vif: Vif, pod_socket: SocketFile, ovs_socket: SocketFile) -> SocketPath | None:
@@ -306,8 +313,7 @@ def _own_files(want: Want) -> list[str]:
 
 
 def _sandbox_files(want: Want) -> list[str]:
-    container_id = want.attachment.container_id
-    return [names.sandbox_json(container_id), names.sandbox_env(container_id)]
+    return [*podfiles.whole_names(want.attachment, want.vif)]
 
 
 def _with_temporary(listed: list[str]) -> list[str]:

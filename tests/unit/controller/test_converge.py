@@ -12,7 +12,7 @@ from podvif.controller.converge import SECOND, SLOW, Converge
 from podvif.controller.neutron_vif import DeposedError, Walk
 from podvif.controller.tally import Tally
 from podvif.controller.voice import Voice
-from podvif.core.pods import ACTIONS_MAX, Action, CreatePodVif, CreatePort, SeenPod, WriteStatus
+from podvif.core.pods import ACTIONS_MAX, Action, CreatePodVif, CreatePort, DeletePodVif, SeenPod, WriteStatus
 from podvif.errors import Bug, Refused, Retry
 from podvif.kube.events import Level, Regarding
 from podvif.kube.resources import Key
@@ -76,6 +76,8 @@ class World:
                 self.change(podvif=pod_vif(pod=self.facts_now.pod, status=pod_vif().status))
                 assert self.facts_now.podvif is not None
                 self.change(podvif=msgspec.structs.replace(self.facts_now.podvif, spec=spec))
+            case DeletePodVif():
+                self.change(podvif=None)
             case CreatePort():
                 self.ports = (neutron_port(),)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from podvif import errors, names
 from podvif.core.attach import OVS_TYPE, Fail, Link, Mend, Step, Want, link, next_step, why_not_attached, why_not_port
-from podvif.model import Addresses, Attachment, Goal, Listener, Pod, Seen, SocketFile
+from podvif.model import Addresses, Attachment, Goal, Listener, Pod, Seen, SocketDir, SocketFile
 from podvif.node.converge import STEPS_MAX, WAITS
 from tests.fakes.values import ATTACHMENT, BOTH, port_of, vif
 
@@ -529,3 +529,17 @@ def test_foreign_port(listener: Listener, goal: Goal, facts: dict[str, Any], ext
 def test_every_wait_is_a_step_of_the_table() -> None:
     """The loop waits for exactly the steps that the table calls waits."""
     assert {step for step in Step if step.name.startswith("AWAIT_")} == WAITS
+
+
+def test_own_directory_is_missing() -> None:
+    """A pod whose own directory is gone cannot be helped by anybody but itself, and that is what is said."""
+    wanted = want(APPLICATION)
+    own = msgspec.structs.replace(wanted, vif=msgspec.structs.replace(wanted.vif, mounted_at=SocketDir("/sockets")))
+
+    step = next_step(own, seen(APPLICATION, directory=False))
+
+    assert isinstance(step, Fail)
+    assert (step.error.message, "recreate the pod" in step.error.remedy) == (
+        "the pod's own directory /pods is missing",
+        True,
+    )

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from podvif import names
-from podvif.core import podfiles
-from podvif.model import Address, Addresses, Attachment, Dns, Entry, Listener, Route, SocketPath
+from podvif.core import podfiles, translate
+from podvif.model import Address, Addresses, Attachment, Dns, Entry, Listener, Pod, Route, SocketDir, SocketPath, Volume
 from tests.fakes.values import BOTH, entry, kernel_vif, vif
 
 # As printed in the specification (vhostuser-port-integration.rst, "Proposed solution"), without the page's own indent.
@@ -154,3 +154,37 @@ def test_kernel_port() -> None:
 
     assert podfiles.render([pair]) == {}
     assert podfiles.render([pair, *two()[1:]]) == podfiles.render(two()[1:])
+
+
+OWN, MOUNTED_AT = SocketDir("/run/podvif/pods/u"), SocketDir("/sockets")
+
+
+def own() -> list[Entry]:
+    """The same two in their pod's own directory."""
+    volume = Volume("v", "/t", Pod("ns", "p", "u"), MOUNTED_AT)
+    return [msgspec.structs.replace(each, vif=translate.in_own_directory(each.vif, OWN, volume)) for each in two()]
+
+
+def test_own_directory_has_fixed_names() -> None:
+    """In a pod's own directory it need not know its container's id, and the specification's file is the same as ever."""
+    files, shared = podfiles.render(own()), podfiles.render(two())
+
+    assert set(files) == {"interfaces.json", "vhostuser.env", "c0ffee-eth1", "c0ffee-net2"}
+    assert {name: files[name] for name in ("c0ffee-eth1", "c0ffee-net2")} == {
+        name: shared[name] for name in ("c0ffee-eth1", "c0ffee-net2")
+    }
+
+
+def test_own_directory_is_named_as_the_pod_has_it(tmp_path: Path) -> None:
+    """Each path in the files is the one under which the pod finds the socket, and nothing tells of the host's."""
+    files = podfiles.render(own())
+    (tmp_path / "env").write_text(files["vhostuser.env"])
+    first, second = (each.vif.name for each in own())
+
+    variables = sourced(tmp_path / "env")
+    interfaces = json.loads(files["interfaces.json"])["interfaces"]
+
+    assert [each["socket"] for each in interfaces] == [f"/sockets/{first}", f"/sockets/{second}"]
+    assert variables["VHOSTUSER_0_SOCKET"] == f"/sockets/{first}"
+    assert f"path=/sockets/{second}," in variables["VHOSTUSER_1_VDEV"]
+    assert not [name for name, text in files.items() if "/run/podvif" in text]

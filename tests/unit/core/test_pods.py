@@ -83,6 +83,7 @@ def request(wanted: WantedInterface, podvif: PodVif | None = None) -> PortReques
 ANOTHER = {"uid": "11111111-52f1-4d0b-9a55-3f8f0c1d2e3f"}
 DELETING = {"deleting": True}
 STRIPPED = {"finalizers": ("other/finalizer",)}
+NOT_YET = Retry("the pod's networks cannot be looked up")
 REFUSED, AWAY = Refused("no free address in subnet x"), "Neutron unreachable since 12:00"
 DELETE_PODVIF = DeletePodVif("podvif-uid", "7")
 REMOVE_FINALIZER = RemoveFinalizer("podvif-uid")
@@ -149,13 +150,33 @@ def test_row(changes: dict[str, Any], action: Any) -> None:
         ({"host_network": True}, BOTH, None),
         ({"node_name": ""}, BOTH, None),
         ({"node_name": ""}, REFUSED, None),
-        ({}, REFUSED, Fail(REFUSED, "NetworksRefused")),
+        ({}, REFUSED, CreatePodVif("ns", "p", spec_of(cluster_pod(), ()))),
+        ({}, NOT_YET, Fail(NOT_YET, "NetworksRefused")),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("trouble", [None, AWAY])
 def test_row_without_a_podvif(pod: dict[str, Any], wanted: Any, action: Any, trouble: str | None) -> None:
     """A pod that is served and wants interfaces gets a PodVif, whether Neutron answers or not; others get nothing."""
     assert next_action(SeenPod(cluster_pod(**pod), None, wanted, trouble=trouble), DEFAULTS) == action
+
+
+def test_refused() -> None:
+    """A PodVif without an interface says why there is none, whether Neutron answers or not, and goes when the pod asks otherwise."""
+    bare = pod_vif(status=Status())
+    refused = msgspec.structs.replace(bare, spec=msgspec.structs.replace(bare.spec, interfaces=()))
+    asked = SeenPod(cluster_pod(), refused, REFUSED, trouble=AWAY)
+
+    write = next_action(asked, DEFAULTS)
+
+    assert isinstance(write, WriteStatus)
+    (condition,) = write.status.conditions
+    assert (condition.status, condition.reason) == ("False", "NetworksRefused")
+    assert (condition.message, write.status.interfaces) == (REFUSED.message, ())
+    said = msgspec.structs.replace(asked, podvif=msgspec.structs.replace(refused, status=write.status))
+    assert next_action(said, DEFAULTS) == Fail(REFUSED, "NetworksRefused")
+    assert next_action(msgspec.structs.replace(said, wanted=NOT_YET), DEFAULTS) == Fail(NOT_YET, "NetworksRefused")
+    for wanted in ((), BOTH):
+        assert next_action(msgspec.structs.replace(said, wanted=wanted), DEFAULTS) == DELETE_PODVIF
 
 
 def test_nothing_there() -> None:

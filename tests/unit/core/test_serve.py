@@ -73,6 +73,7 @@ def test_delegated() -> None:
 
 
 PENDING = Interface(name="eth1", state=InterfaceState.FAILED, message="binding_failed: no agent on node n1")
+REFUSED = Condition("Bound", "False", "NetworksRefused", "NAD ns/fast is missing")
 NOT_BOUND = Condition("Bound", "False", "NeutronUnreachable", "Neutron unreachable since 12:00")
 
 
@@ -86,6 +87,7 @@ NOT_BOUND = Condition("Bound", "False", "NeutronUnreachable", "Neutron unreachab
         (pod_vif(*ALL), "its interface eth0 has no Neutron port yet"),
         (pod_vif(*ALL, status=Status((bound(),))), "its interface eth1 has no Neutron port yet"),
         (pod_vif(*ALL, status=Status((bound(), PENDING))), "eth1 is not bound: binding_failed: no agent on node n1"),
+        (bound_podvif(spec=Spec(NODE, UID), status=Status((), (REFUSED,))), "it is not bound: NAD ns/fast is missing"),
         (pod_vif(*ALL, status=Status((), (NOT_BOUND,))), "it is not bound: Neutron unreachable since 12:00"),
     ],
 )

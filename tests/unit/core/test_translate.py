@@ -8,7 +8,7 @@ import pytest
 from podvif import errors, names
 from podvif.core import translate
 from podvif.errors import Refused
-from podvif.model import Address, Addresses, Listener, PortKind, SocketDir, SocketPath, Vif
+from podvif.model import Address, Addresses, Listener, Pod, PortKind, SocketDir, SocketPath, Vif, Volume
 from podvif.podvifs import Interface, InterfaceState
 from tests.fakes.values import ATTACHMENT, BOTH, config, kernel_vif, port_of, request, vif
 
@@ -438,3 +438,75 @@ def test_kernel_port_of_a_row(name: str, kind: PortKind) -> None:
 def test_row_of_another_kind(changes: dict[str, Any]) -> None:
     """A row whose name does not follow from its id is none that podvif has made."""
     assert translate.vif_of_port(port_of(of_neutron(Listener.OVS), **changes), PODS, OVS) is None
+
+
+UID = "0d5bd2f5-6d0a-4a57-9d7e-2b1f6f3c7a41"
+OWN = SocketDir(f"/run/podvif/pods/{UID}")
+
+
+def volume(**changes: Any) -> Volume:
+    """A volume of a pod that has mounted it at /sockets."""
+    values: dict[str, Any] = {
+        "id": "v",
+        "target": "/t",
+        "pod": Pod("ns", "p", UID),
+        "mounted_at": SocketDir("/sockets"),
+    }
+    return Volume(**values | changes)
+
+
+@pytest.mark.parametrize(
+    ("listener", "read_only"), [(Listener.OVS, True), (Listener.OVS, False), (Listener.APPLICATION, False)]
+)
+def test_in_own_directory(listener: Listener, read_only: bool) -> None:  # noqa: FBT001  pytest names it
+    """With a volume the socket lies in the pod's own directory, and all else is as without."""
+    shared = vif(listener)
+
+    found = translate.in_own_directory(shared, OWN, volume(read_only=read_only))
+
+    assert (found.socket, found.directory, found.mounted_at) == (f"{OWN}/{shared.name}", OWN, "/sockets")
+    assert msgspec.structs.replace(found, socket=shared.socket, mounted_at=None) == shared
+
+
+def test_read_only_volume_of_a_listening_application() -> None:
+    """An application that has to make its socket in a directory that it may not write to is told so before it tries."""
+    with pytest.raises(Refused, match="pod ns/p has mounted its directory read-only") as caught:
+        translate.in_own_directory(vif(Listener.APPLICATION), OWN, volume(read_only=True))
+
+    assert "readOnly" in caught.value.remedy
+
+
+def test_own_directory_of_what_goes() -> None:
+    """What is only to go lies in the pod's directory whatever the volume was like."""
+    found = translate.in_own_directory(vif(Listener.APPLICATION), OWN)
+
+    assert (found.directory, found.mounted_at) == (OWN, OWN)
+
+
+def test_kernel_port_in_no_directory() -> None:
+    """A kernel port is the same with a volume, read-only or not."""
+    assert translate.in_own_directory(kernel_vif(), OWN, volume(read_only=True)) == kernel_vif()
+
+
+def test_kind_with_a_volume() -> None:
+    """A pod that has a volume of ours has a use for a socket, without any hostPath; vif_type ovs is a pair all the same."""
+    mount_point = SocketDir("/var/run/vhostuser")
+
+    assert (
+        translate.kind_of(interface("vhostuser", ML2_OVN), [], mount_point, own_directory=True) is PortKind.VHOST_USER
+    )
+    assert translate.kind_of(interface("ovs", KERNEL), [], mount_point, own_directory=True) is PortKind.VETH
+
+
+@pytest.mark.parametrize("path", ["/a", "/var/run/vhostuser", "/a/", "/a.b/c-d_e", "/" + "x" * 91])
+def test_mount_paths(path: str) -> None:
+    """A pod may mount its directory anywhere that a DPDK argument and a socket's address can name."""
+    assert translate.why_not_mounted_at(path) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "a", "//a", "/a/../b", "/./a", "/a b", "/a,b", "/a'b", "/a\n", "/" + "x" * 92]
+)
+def test_no_mount_paths(path: str) -> None:
+    """Every other path is none, with the reason."""
+    assert translate.why_not_mounted_at(path)

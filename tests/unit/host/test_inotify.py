@@ -161,3 +161,110 @@ async def test_nothing_left_to_watch_with(path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert "max_user_instances" in caught.value.remedy
+
+
+class Heard:
+    """What a set of directories has told so far."""
+
+    def __init__(self, directories: inotify.Directories) -> None:
+        self.told: list[tuple[str, str | None]] = []
+        self._came = asyncio.Event()
+        self._task = asyncio.ensure_future(self._listen(directories))
+
+    async def _listen(self, directories: inotify.Directories) -> None:
+        async for event in directories.changes():
+            self.told.append(event)
+            self._came.set()
+
+    async def until(self, *event: str | None) -> None:
+        """Return when it was told."""
+        async with asyncio.timeout(10):
+            while event not in self.told:
+                self._came.clear()
+                await self._came.wait()
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+
+def descriptors() -> int:
+    """How many inotify descriptors this process has."""
+    return sum("inotify" in str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+
+async def test_directories(tmp_path: Path) -> None:
+    """A set tells what changes in each of its directories, those that came before and after one began to listen."""
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    directories = inotify.Directories()
+    directories.add(str(folders[0]))
+    directories.add(str(folders[1]))
+    heard = Heard(directories)
+    await heard.until(str(folders[1]), None)
+    directories.add(str(folders[2]))
+    directories.add(str(folders[2]))
+
+    for folder in folders:
+        (folder / "x").touch()
+        await heard.until(str(folder), "x")
+
+    assert descriptors() == 1
+    await heard.stop()
+    assert descriptors() == 0
+
+
+async def test_directory_leaves_the_set(tmp_path: Path) -> None:
+    """What has left the set tells no more, and leaving twice is fine."""
+    gone, stays = tmp_path / "gone", tmp_path / "stays"
+    gone.mkdir()
+    stays.mkdir()
+    directories = inotify.Directories()
+    for folder in (gone, stays):
+        directories.add(str(folder))
+    heard = Heard(directories)
+    await heard.until(str(stays), None)
+
+    for _ in range(2):
+        directories.discard(str(gone))
+    (gone / "x").touch()
+    (stays / "y").touch()
+    await heard.until(str(stays), "y")
+
+    assert (str(gone), "x") not in heard.told
+    await heard.stop()
+
+
+async def test_directory_is_made_again(tmp_path: Path) -> None:
+    """A directory that goes is told of, is not needed for the others, and is watched again when it is added again."""
+    folder = tmp_path / "a"
+    directories = inotify.Directories()
+    directories.add(str(folder))
+    heard = Heard(directories)
+    await asyncio.sleep(0)
+    folder.mkdir()
+    directories.add(str(folder))
+    (folder / "x").touch()
+    await heard.until(str(folder), "x")
+
+    (folder / "x").unlink()
+    heard.told.clear()
+    folder.rmdir()
+    await heard.until(str(folder), None)
+    folder.mkdir()
+    directories.add(str(folder))
+    (folder / "y").touch()
+    await heard.until(str(folder), "y")
+
+    await heard.stop()
+
+
+async def test_set_is_listened_to_again(tmp_path: Path) -> None:
+    """Whoever listens again hears of every directory first, since anything may have happened."""
+    directories = inotify.Directories()
+    directories.add(str(tmp_path))
+    for _ in range(2):
+        heard = Heard(directories)
+        await heard.until(str(tmp_path), None)
+        await heard.stop()

@@ -8,7 +8,7 @@ import pytest
 
 from podvif.errors import Bug, Refused, Retry
 from podvif.kube import client
-from podvif.kube.client import Change, ExpiredError, Kube, Outcome
+from podvif.kube.client import Change, ExpiredError, Kube, Outcome, UnknownError
 from podvif.kube.resources import NODES, PODS, PODVIFS, Key
 
 KUBECONFIG = """
@@ -98,7 +98,7 @@ def test_outcome(code: int, body: bytes, outcome: Outcome | None) -> None:
     ("code", "family"),
     [
         (400, Refused),
-        (401, Retry),
+        (401, UnknownError),
         (403, Refused),
         (404, Retry),
         (410, ExpiredError),

@@ -1,7 +1,6 @@
 """The parts that speak to the API server, put together."""
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,18 @@ import msgspec
 import pytest
 
 from podvif.errors import Refused
-from podvif.node.apiserver import ApiServer, node_name
+from podvif.node.apiserver import ApiServer
+from podvif.node.volumes import Volumes
 from podvif.settings import Settings, load
+from tests.fakes.mounts import FakeMounts, FakePodDirectories
 
 
 def settings(**changes: Any) -> Settings:
     return msgspec.structs.replace(load([]), source="cluster", **changes)
 
 
-def test_node_name() -> None:
-    """The node is called what it is told, else as kubelet calls it: by the host's name in lower case."""
-    assert node_name(settings(node_name="N1.example")) == "N1.example"
-    assert node_name(settings()) == socket.gethostname().lower()
+def volumes(conf: Settings) -> Volumes:
+    return Volumes(conf, FakeMounts(), FakePodDirectories())
 
 
 async def test_nothing_is_asked_at_start(tmp_path: Path) -> None:
@@ -37,7 +36,8 @@ async def test_nothing_is_asked_at_start(tmp_path: Path) -> None:
         )
     )
 
-    found = ApiServer(settings(kubeconfig=str(path), node_name="n1"), dict)
+    conf = settings(kubeconfig=str(path), node_name="n1", state_dir=str(tmp_path))
+    found = ApiServer(conf, dict, volumes(conf))
 
     assert found.status() == {
         "node": "n1",
@@ -51,7 +51,9 @@ async def test_nothing_is_asked_at_start(tmp_path: Path) -> None:
 
 def test_without_credentials(tmp_path: Path) -> None:
     """Without a usable kubeconfig the daemon does not start, and says which option it is."""
+    conf = settings(kubeconfig=str(tmp_path / "none"), state_dir=str(tmp_path))
+
     with pytest.raises(Refused) as caught:
-        ApiServer(settings(kubeconfig=str(tmp_path / "none")), dict)
+        ApiServer(conf, dict, volumes(conf))
 
     assert "[kubernetes] kubeconfig" in caught.value.remedy

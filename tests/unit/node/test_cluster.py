@@ -13,14 +13,14 @@ from podvif.core import decide
 from podvif.core.attach import Step
 from podvif.core.pods import MIRROR
 from podvif.errors import PodvifError, Refused
-from podvif.kube.resources import PODS
+from podvif.kube.resources import PODS, PODVIFS
 from podvif.model import Attachment, Entry, Goal, Listener, Pod
 from podvif.node.verbs import want_attached
-from podvif.podvifs import Interface, InterfaceState, WantedInterface
+from podvif.podvifs import NODE_LABEL, Interface, InterfaceState, WantedInterface
 from tests.fakes import podvifs
-from tests.fakes.cluster import OTHER_SUBNET, UID
+from tests.fakes.cluster import NODE, OTHER_SUBNET, UID
 from tests.fakes.clusternode import MAIN, SECONDS, ClusterNode
-from tests.fakes.node import recovering, until
+from tests.fakes.node import recovering, until, volume
 from tests.fakes.podvifs import CLIENT, port_id
 from tests.fakes.values import config, port_of
 
@@ -197,6 +197,24 @@ async def test_pod_that_ends_while_add_waits(made: Callable[..., ClusterNode]) -
         assert node.node.left() == []
 
 
+async def test_networks_that_are_mended_while_add_waits(made: Callable[..., ClusterNode]) -> None:
+    """A PodVif without an interface, made to say why there is none, may be replaced: the ADD that waits is served by the next one."""
+    async with made().running() as node:
+        spec = {"nodeName": NODE, "podUID": UID}
+        labels = {NODE_LABEL: names.node_label(NODE)}
+        metadata = {"namespace": "ns", "name": "p", "labels": labels}
+        await node.kube.create(PODVIFS, {"metadata": metadata, "spec": spec}, "controller")
+        await node.controller.fail("NetworkAttachmentDefinition ns/fast is missing")
+        await node.told()
+        adding = await begun(node)
+        await node.controller.delete()
+        await node.told()
+        await node.controller.make()
+        await node.controller.bind()
+
+        await asyncio.wait_for(adding, SECONDS)
+
+
 async def test_pod_of_the_same_name(made: Callable[..., ClusterNode]) -> None:
     """A pod that comes again under its name waits until the PodVif is its own, whatever the former one's has."""
     async with made().running() as node:
@@ -286,6 +304,31 @@ async def test_refused(made: Callable[..., ClusterNode], call: dict[str, Any], c
         error = await refusal(node.call(**call), words)
 
         assert (error.code, node.node.left()) == (code, [])
+
+
+async def test_pod_with_a_volume(made: Callable[..., ClusterNode]) -> None:
+    """A pod that has a volume gets sockets in its own directory, without any hostPath; its annotation says where it sees them."""
+    node = made()
+    node.controller._host_paths = ()
+    await node.node.volumes.publish(volume(node.node, UID))
+    async with node.running():
+        await node.controller.make(VU0, VU1)
+        await node.controller.bind(*LEADER_AND_FOLLOWER)
+        await node.told()
+
+        answer = await node.call()
+
+        own, name = node.node.own / UID, names.vif_name(port_id(1))
+        assert answer["interfaces"][0]["socketPath"] == f"{own}/{name}"
+        assert {path.name for path in own.iterdir()} == {"interfaces.json", "vhostuser.env", "c0ffee-vu0", "c0ffee-vu1"}
+        assert not any(node.node.pods.iterdir())
+        entry = node.node.journal.get(Attachment("c0ffee", "vu1"))
+        assert entry is not None
+        assert entry.vif.mounted_at == "/sockets"
+        node.node.journal.remove(entry.attachment)
+        await node.call("DEL")
+        await node.call("DEL", ifname="vu1")
+        assert node.node.left() == []
 
 
 async def test_pod_without_the_directory(made: Callable[..., ClusterNode]) -> None:

@@ -11,7 +11,9 @@ from podvif import errors
 from podvif.errors import Refused
 from podvif.model import Address, Addresses, Entry, Goal, IpamCall, Listener, Pod
 from podvif.node.sources import Source, Standalone, same_intent
+from podvif.node.volumes import Volumes
 from podvif.settings import load
+from tests.fakes.mounts import FakeMounts, FakePodDirectories
 from tests.fakes.values import ATTACHMENT, config, request, vif
 
 OWN = "/proc/self/ns/net"
@@ -19,9 +21,10 @@ IPAM = {"type": "host-local", "ranges": []}
 
 
 @pytest.fixture
-def source() -> Standalone:
+def source(tmp_path: Path) -> Standalone:
     """The source, with the specification's directories."""
-    return Standalone(load([]))
+    settings = msgspec.structs.replace(load([]), state_dir=str(tmp_path))
+    return Standalone(settings, Volumes(settings, FakeMounts(), FakePodDirectories()))
 
 
 async def entry(source: Standalone, verb: str, network: dict[str, Any], **variables: Any) -> Entry:

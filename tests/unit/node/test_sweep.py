@@ -19,7 +19,7 @@ CONTAINER = "0123456789abcdef" * 4
 async def sweep(node: Node, grace: float = 0.0) -> None:
     """One pass with its own idea of grace, as recovery makes it."""
     settings = msgspec.structs.replace(node.settings, sweep_grace=grace)
-    one = Sweep(node.journal, node.switch, node.driver, settings)
+    one = Sweep(node.journal, node.switch, node.driver, settings, node.volumes)
     for found in one.without_owner():
         await node.verbs.absent(found)
     one.remove_files()

@@ -1,0 +1,1 @@
+"""Kubelet, as it speaks to a CSI driver: gRPC over unix sockets."""
