@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import chart
 import custom_resource
 import msgspec
 
+import chart
 from podvif import settings
 from podvif.controller import metrics as controller_metrics
 from podvif.core.translate import ClusterNetwork, Network

@@ -5,6 +5,7 @@ Law: an application sees its directory where its pod has mounted it, in a mount 
 
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,7 +23,18 @@ from podvif.lab.hugepages import hugepages
 from podvif.lab.sandbox import Sandbox
 from podvif.lab.testpmd import Testpmd, read_env
 from tests.node.kubelet import NODE, Kubelet, PodVolume
-from tests.node.support import MODES, Attached, MakeNode, Node, leave_dead_socket, port_of, refused, tmpfs, wait_for
+from tests.node.support import (
+    MODES,
+    SOON,
+    Attached,
+    MakeNode,
+    Node,
+    leave_dead_socket,
+    port_of,
+    refused,
+    tmpfs,
+    wait_for,
+)
 
 Boxes = Callable[[], Sandbox]
 modes = pytest.mark.parametrize("mode", MODES)
@@ -173,6 +185,36 @@ def test_a_daemon_that_crashes_between_all_calls(world: World, box: Sandbox, mod
     world.again()
     world.kubelet.unpublish(volume)
     world.again()
+    world.kubelet.unpublish(volume)
+
+
+RIGHTS_STEPS = ["MEND_DIRECTORY", "MEND_SOCKET"]
+
+
+@pytest.mark.parametrize("step", RIGHTS_STEPS)
+def test_killed_while_rights_are_mended(world: World, box: Sandbox, step: str) -> None:
+    """A daemon killed after it has mended the rights of directory or socket has failed its ADD: nothing of it is left, and ADD works."""
+    node, volume = world.node, world.published(group=1234)
+    config, after = node.network("client"), node.daemon
+    after.stop()
+    with node.crashing_after(step) as daemon:
+        world.directory(volume).chmod(0o777)
+        refused(node.cni("ADD", config, box, args=volume.args), 11, str(daemon.socket))
+        assert daemon.child.wait(SOON) == -signal.SIGKILL
+    node.daemon = after
+    after.start()
+    node.wait_until_recovered()
+    assert node.leftovers() == []
+
+    attached = world.add("client", box, volume)
+
+    found = (world.directory(volume) / attached.port).stat()
+    assert (world.directory(volume).stat().st_mode & 0o7777, found.st_mode & 0o777, found.st_gid) == (
+        0o2770,
+        0o660,
+        1234,
+    )
+    world.delete(attached, volume)
     world.kubelet.unpublish(volume)
 
 

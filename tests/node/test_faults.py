@@ -19,7 +19,7 @@ from podvif.lab.ovs import PrivateOvs
 from podvif.lab.process import LabError
 from podvif.lab.sandbox import Sandbox
 from podvif.node.converge import WAITS
-from tests.node import test_veth
+from tests.node import test_csi, test_veth
 from tests.node.support import (
     MODES,
     SOON,
@@ -425,9 +425,9 @@ DEL_STEPS = ["REMOVE_FILES", "UNPLUG", "REMOVE_SOCKETS", "RELEASE_ADDRESSES", "F
 
 
 def test_no_step_is_forgotten() -> None:
-    """The crash tests below, and those of kernel ports, take every step that there is."""
+    """The crash tests below, those of kernel ports and those of pods' own directories take every step that there is."""
     taken = {name for steps in ADD_STEPS.values() for name in steps} | set(DEL_STEPS) | {"WRITE_MARKS"}
-    taken |= {*test_veth.ADD_STEPS, *test_veth.DEL_STEPS, test_veth.HYBRID_STEP}
+    taken |= {*test_veth.ADD_STEPS, *test_veth.DEL_STEPS, test_veth.HYBRID_STEP, *test_csi.RIGHTS_STEPS}
     assert taken - {"JOURNAL"} == {step.name for step in Step if step not in WAITS}
 
 
