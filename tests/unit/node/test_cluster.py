@@ -452,8 +452,8 @@ async def test_several_are_looked_at_once_more(made: Callable[..., ClusterNode])
             return decide.why_not_attached(want, node.node.driver.observe(want)) is None
 
         await until(is_attached)
-        for _ in range(100):
-            await asyncio.sleep(0)  # the ADD sees that too, and has nothing left to do for this one
+        # The ADD sees that too, and has nothing left to do for this one.
+        await until(lambda: Attachment("c0ffee", "vu0") not in node.node.verbs._unwanted)
         node.node.switch.remove_port(early)
         node.agent.wire(late)
         await adding
