@@ -207,9 +207,9 @@ class Machine:
     def _processes(self) -> set[int]:
         found: set[int] = set()
         for root in self._hierarchies():
-            for procs in (root / self.cgroup).rglob("cgroup.procs"):
+            for folder, _, _ in os.walk(root / self.cgroup):
                 with contextlib.suppress(OSError):  # the group went while we looked
-                    found.update(int(pid) for pid in procs.read_text().split())
+                    found.update(int(pid) for pid in Path(folder, "cgroup.procs").read_text().split())
         return found - {0}
 
     def _remove_groups(self) -> None:
