@@ -42,7 +42,7 @@ kube:
 	@scripts/build-kube >/dev/null || true
 	@scripts/build-kube containerd >/dev/null || true
 
-# helm for tests/chart; three minutes, once.
+# helm for tests/chart and tests/cluster; three minutes, once.
 helm:
 	@scripts/build-helm >/dev/null || true
 

@@ -61,6 +61,15 @@ def _rbac(program: str) -> str:
     if program == "controller":
         named = '{{ include "podvif.option" (dict "root" . "section" "controller" "option" "lease_name" "default" "podvif-controller") }}'
         text = _once(text, "resourceNames: [podvif-controller]", f"resourceNames: [{named}]")
+        # The rights on the Lease are where the Lease is.
+        where = '{{ include "podvif.option" (dict "root" . "section" "controller" "option" "lease_namespace" "default" "") | default .Release.Namespace }}'
+        documents = text.split("---\n")
+        for number, document in enumerate(documents):
+            if "\nkind: Role\n" in document or "\nkind: RoleBinding\n" in document:
+                documents[number] = document.replace(
+                    "\n  namespace: {{ .Release.Namespace }}", f"\n  namespace: {where}", 1
+                )
+        text = "---\n".join(documents)
     return _wrapped(source, 'eq .Values.profile "neutron"', text)
 
 

@@ -26,9 +26,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "podvif.config" -}}
 {{- $neutron := eq .Values.profile "neutron" -}}
 {{- $address := ternary "0.0.0.0" "127.0.0.1" .Values.monitoring.expose -}}
+{{- $controllers := ternary $address "0.0.0.0" .Values.controller.hostNetwork -}}{{/* kubelet asks a pod with a network of its own there */}}
 {{- $ours := dict
     "node" (dict "source" (ternary "cluster" "standalone" $neutron) "metrics_bind" (printf "%s:9655" $address))
-    "controller" (dict "metrics_bind" (printf "%s:9656" $address))
+    "controller" (dict "metrics_bind" (printf "%s:9656" $controllers))
     "kubernetes" (dict "cluster_network" (eq (include "podvif.clusterNetwork" .) "true"))
 -}}
 {{- if .Values.csi.enabled -}}
@@ -73,8 +74,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $bind := include "podvif.option" . -}}
 {{- if $bind }}
 {{- $port := regexFind "[0-9]+$" $bind | int -}}
-{{- $host := trimSuffix (printf ":%d" $port) $bind -}}
-{{- if has $host (list "" "0.0.0.0" "[::]" "::") }}{{- $host = ternary "127.0.0.1" "" .hostNetwork -}}{{- end }}
+{{- $host := trimSuffix (printf ":%d" $port) $bind | trimAll "[]" -}}
+{{- if has $host (list "" "0.0.0.0" "::") }}{{- $host = ternary "127.0.0.1" "" .hostNetwork -}}{{- end }}
 ports:
   - {name: metrics, containerPort: {{ $port }}, protocol: TCP}
 startupProbe:
