@@ -12,13 +12,16 @@ import pytest
 
 from podvif.core.networks import NETWORK_STATUS
 from podvif.lab.cluster import conditions_of
+from podvif.lab.cni import call
 from podvif.lab.hugepages import hugepages
 from podvif.lab.neutron import Mechanism, PrivateNeutron
-from podvif.lab.testpmd import Testpmd
+from podvif.lab.pod import verb
+from podvif.lab.programs import plugin_path
+from podvif.lab.testpmd import Testpmd, read_env
 from tests.neutron.conftest import booted
 from tests.neutron.worlds import OWNER
 from tests.node.support import Attached
-from tests.node.test_veth import ping, tcp
+from tests.node.test_veth import ping, tcp, udp
 from tests.whole.support import PAGES, Document, Running, Whole, whole
 
 PODS = 200
@@ -103,37 +106,75 @@ def test_packets_cross(node: Whole, folder: Path) -> None:
         sends(b, a, folder)
 
 
-def test_additional_interface(ovn: Whole, folder: Path) -> None:
+def test_additional_interface(node: Whole, folder: Path) -> None:
     """In Kuryr's way a pod has a second port in a network of its own, said in the pod's annotation; packets cross that too."""
-    network, subnet = ovn.neutron.network("10.21.0.0/24")
-    ovn.cluster.create_nad("fast", subnet)
-    with ovn.pod("a", networks="fast") as a, ovn.pod("b", networks="fast") as b:
+    network, subnet = node.neutron.network("10.21.0.0/24")
+    node.cluster.create_nad("fast", subnet)
+    with node.pod("a", networks="fast") as a, node.pod("b", networks="fast") as b:
         for each in (a, b):
-            port = ovn.port(each.interface("eth1"))
+            port = node.port(each.interface("eth1"))
             assert port["network_id"] == network
             assert each.pod.variables["VHOSTUSER_1_MAC"] == port["mac_address"]
-            main, fast = json.loads(ovn.cluster.wait_for_annotation(each.name, NETWORK_STATUS))
+            main, fast = json.loads(node.cluster.wait_for_annotation(each.name, NETWORK_STATUS))
             assert (main["interface"], fast["interface"]) == ("eth0", "eth1")
-            where = {"mode": "server", "path": each.pod.variables["VHOSTUSER_1_SOCKET"]}
+            where = {"mode": node.neutron.mode, "path": each.pod.variables["VHOSTUSER_1_SOCKET"]}
             assert fast["device-info"] == {"type": "vhost-user", "version": "1.1.0", "vhost-user": where}
         sends(a, b, folder, number=1, mac=b.pod.variables["VHOSTUSER_1_MAC"])
-    ovn.neutron.ask("DELETE", f"/networks/{network}")
+    node.neutron.ask("DELETE", f"/networks/{network}")
 
 
-def test_ordinary_pods(ovn: Whole, folder: Path) -> None:
-    """Pods that mount no directory of sockets have an interface of the kernel on their Neutron ports: they talk TCP to each other, and a DPDK application of their network answers them."""
-    with ovn.pod("a", sockets=False) as a, ovn.pod("b", sockets=False) as b:
+def test_ordinary_pods(node: Whole, folder: Path) -> None:
+    """Pods that mount no directory of sockets have an interface of the kernel on their Neutron ports: they talk TCP and UDP to each other, and a DPDK application of their network answers them."""
+    with node.pod("a", sockets=False) as a, node.pod("b", sockets=False) as b:
         for each in (a, b):
-            port = ovn.port(each.interface())
+            port = node.port(each.interface())
             assert port["mac_address"] == each.result["interfaces"][-1]["mac"]
-            ovn.neutron.wait_for_status(port["id"], "ACTIVE")
+            node.neutron.wait_for_status(port["id"], "ACTIVE")
         one, other = (
             Attached(each.pod.box, "eth0", dict(each.pod.config), each.result, "", each.pod.env_file) for each in (a, b)
         )
         tcp(one, other)
         tcp(other, one)
-        with ovn.pod("c") as c, Testpmd(c.pod.env_file, folder, netns=c.pod.box.name, forward="icmpecho"):
+        udp(one, other)
+        udp(other, one)
+        with node.pod("c") as c, Testpmd(c.pod.env_file, folder, netns=c.pod.box.name, forward="icmpecho"):
             ping(a.pod.box, c.result["ips"][0]["address"].partition("/")[0])
+
+
+def test_delegate(ovn: Whole, folder: Path) -> None:
+    """A second port may come with an ADD of its own, as Multus delegates it; packets cross both, and DELs whose configuration has lost our keys, without a namespace, leave nothing."""
+    network, subnet = ovn.neutron.network("10.22.0.0/24")
+    delegated = {**ovn.network, "name": "fast", "subnetId": subnet}
+    ovn.cluster.create_delegated_nad("fast", delegated)
+    with ovn.pod("a", networks="fast") as a, ovn.pod("b", networks="fast") as b:
+        for each in (a, b):
+            port = ovn.port(each.interface("net1"))
+            assert port["network_id"] == network
+            assert "VHOSTUSER_1_MAC" not in read_env(each.pod.env_file)  # it does not come with eth0
+            added = verb("ADD", delegated, each.pod.box, "net1", each.pod.args).checked()
+            assert [item["address"] for item in added["ips"]] == [f"{port['fixed_ips'][0]['ip_address']}/24"]
+            assert read_env(each.pod.env_file)["VHOSTUSER_1_MAC"] == port["mac_address"]
+            for interface in ("eth0", "net1"):
+                ovn.neutron.wait_for_status(each.interface(interface)["portId"], "ACTIVE")
+        sends(a, b, folder)
+        sends(a, b, folder, number=1, mac=read_env(b.pod.env_file)["VHOSTUSER_1_MAC"])
+        for each in (a, b):
+            for name, ifname in (("fast", "net1"), ("podvif", "eth0")):
+                _delete_as_multus(ovn, each, name, ifname)
+        assert ovn.neutron.ovs.ports() == []
+    ovn.neutron.ask("DELETE", f"/networks/{network}")
+
+
+def _delete_as_multus(ovn: Whole, running: Running, name: str, ifname: str) -> None:
+    """DEL as Multus hands it on: of its cached copy only what is common to all plugins is left."""
+    common = {"cniVersion": "1.1.0", "name": name, "type": "podvif-cni", "ipam": {}}
+    # The shim finds this daemon by the configuration alone; on a node it is at its default place.
+    kept = {**common, "daemonSocket": str(ovn.daemon.socket)}
+    box = running.pod.box
+    answer = call(
+        "DEL", kept, container_id=box.container_id, ifname=ifname, cni_path=plugin_path(), args=running.pod.args
+    )
+    assert (answer.code, answer.text) == (0, "")
 
 
 def test_storm(ovn: Whole) -> None:

@@ -119,9 +119,15 @@ class Cluster:
 
     def create_nad(self, name: str, subnet: str) -> None:
         """A NetworkAttachmentDefinition in Kuryr's way: an additional interface in a Neutron subnet."""
-        annotation = {"openstack.org/kuryr-config": json.dumps({"subnetId": subnet})}
+        self._create_nad(name, {"openstack.org/kuryr-config": json.dumps({"subnetId": subnet})}, {})
+
+    def create_delegated_nad(self, name: str, config: Document) -> None:
+        """A NetworkAttachmentDefinition in Multus's way: the network configuration that a delegate is called with."""
+        self._create_nad(name, {}, {"config": json.dumps(config)})
+
+    def _create_nad(self, name: str, annotations: dict[str, str], spec: Document) -> None:
         about = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"}
-        nad = {**about, "metadata": {"name": name, "annotations": annotation}, "spec": {}}
+        nad = {**about, "metadata": {"name": name, "annotations": annotations}, "spec": spec}
         self._ask("POST", self._nads, json.dumps(nad).encode())
 
     def delete_pod(self, name: str) -> None:
