@@ -564,9 +564,10 @@ def _refuse_unworkable(settings: Settings, files: Sequence[str]) -> None:
         ),
     }
     if settings.csi_endpoint:
-        longest["[csi] endpoint"] = settings.csi_endpoint
+        # Both get their names by a rename from a hidden one.
+        longest["[csi] endpoint"] = _hidden(settings.csi_endpoint)
         if settings.csi_registration_dir:
-            longest["[csi] registration_dir"] = names.registration_socket(settings.csi_registration_dir)
+            longest["[csi] registration_dir"] = _hidden(names.registration_socket(settings.csi_registration_dir))
     for name, path in longest.items():
         size = len(os.fsencode(path))
         if size > names.SUN_PATH_MAX:
@@ -586,6 +587,11 @@ def _refuse_unworkable(settings: Settings, files: Sequence[str]) -> None:
             f"{_in(files)}: [vhostuser] mount_point = {settings.mount_point} and {own} of [node] run_dir lie one in the other",
             "keep them apart: what pods share must not show what one has for itself",
         )
+
+
+def _hidden(path: str) -> str:
+    directory, _, name = path.rpartition("/")
+    return f"{directory}/.{name}"
 
 
 def _is_within(path: str, directory: str) -> bool:

@@ -20,7 +20,8 @@ from tests.fakes.settings import settings
 
 def table(folder: Path) -> list[str]:
     """The lines of the mount table that are about a folder."""
-    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
+    text = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
+    return [line for line in text.split("\n") if str(folder) in line]
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -33,7 +34,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mounts]:
         not_here("mounting needs root")
     yield mounts
     for line in reversed(table(tmp_path)):
-        subprocess.run(["umount", line.split()[4]], check=True)
+        subprocess.run(["umount", line.split(" ")[4]], check=True)
 
 
 @pytest.fixture
@@ -41,6 +42,19 @@ def own(tmp_path: Path) -> str:
     """A pod's own directory."""
     (tmp_path / "pods" / "u").mkdir(parents=True)
     return str(tmp_path / "pods" / "u")
+
+
+@pytest.mark.parametrize("name", ["\u2028", "\x0c", "\r", "\x85", "a b", "\udcff"], ids=ascii)
+def test_bound_beside_another(world: Mounts, own: str, tmp_path: Path, name: str) -> None:
+    """What others have mounted, whatever they call it (a pod's subPath is any text), is no hindrance."""
+    other, target = tmp_path / f"o{name}o", str(tmp_path / "target")
+    other.mkdir()
+    world.ensure_bound(str(other), str(tmp_path / "elsewhere"), read_only=False)
+
+    world.ensure_bound(own, target, read_only=False)
+    world.ensure_unbound(own, target)
+
+    assert world.mounted_at(target) is None
 
 
 def test_bound(world: Mounts, own: str, tmp_path: Path) -> None:

@@ -369,9 +369,9 @@ def test_socket_mode(write: Write, mode: str) -> None:
         ("[node]\nrun_dir = run\n", r"\[node\] run_dir = run is no absolute path"),
         ("[csi]\nendpoint = csi.sock\n", r"\[csi\] endpoint = csi.sock is no absolute path"),
         (f"[node]\nrun_dir = /{'x' * 50}\n", r"\[node\] run_dir = .* 108 bytes"),
-        (f"[csi]\nendpoint = /{'x' * 107}\n", r"\[csi\] endpoint = .* 108 bytes"),
+        (f"[csi]\nendpoint = /{'x' * 106}\n", r"\[csi\] endpoint = .* 108 bytes"),
         (
-            f"[csi]\nendpoint = /x\nregistration_dir = /{'x' * 84}\n",
+            f"[csi]\nendpoint = /x\nregistration_dir = /{'x' * 83}\n",
             r"\[csi\] registration_dir = .*csi.podvif.io-reg.sock 108 bytes",
         ),
         ("[node]\nrun_dir = /run/x\n[vhostuser]\nmount_point = /run/x\n", "one in the other"),

@@ -202,7 +202,7 @@ def group_id(group: str) -> int | None:
         Refused: there is no such group.
     """
     if not group or group.isdecimal():
-        return int(group) if group else None
+        return _number(group) if group else None
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
@@ -219,11 +219,18 @@ def account(user: str) -> Account | None:
         return None
     name, _, group = user.partition(":")
     try:
-        known = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+        known = pwd.getpwuid(_number(name)) if name.isdecimal() else pwd.getpwnam(name)
         uid, gid = known.pw_uid, known.pw_gid
     except KeyError:
         if not name.isdecimal():
             raise Refused(f"there is no user {name} on this node", "mend [vhostuser] vswitchd_user") from None
-        uid = gid = int(name)
+        uid = gid = _number(name)
     chosen = group_id(group)
     return Account(uid, gid if chosen is None else chosen, everywhere=uid == 0)
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number >= _NOBODY:  # chown(2) takes that one for "leave it"
+        raise Refused(f"{text} is no number of a user or a group", f"mend [vhostuser]: they go up to {_NOBODY - 1}")
+    return number

@@ -117,7 +117,7 @@ def uninstall(place: Place, settings: Settings) -> list[str]:
         _LOG.info("%s/%s is removed", place.conf_dir, place.name)
     if plugins.remove_executable(place.bin_dir):
         _LOG.info("%s/%s is removed", place.bin_dir, plugins.PLUGIN)
-    return [*_state_left(settings.state_dir), *_directories_left(settings)]
+    return list(_left(settings))
 
 
 async def stay(
@@ -145,7 +145,9 @@ async def stay(
         _LOG.warning("not removed: %s", left)
 
 
-def _state_left(state_dir: str) -> Iterator[str]:
+def _left(settings: Settings) -> Iterator[str]:
+    """Remove what a daemon needs while none runs, which its lock says; yields what could not be removed."""
+    state_dir = settings.state_dir
     lock = f"{state_dir.rstrip('/')}/lock"
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
@@ -164,6 +166,7 @@ def _state_left(state_dir: str) -> Iterator[str]:
         ):
             if not plugins.remove_directory(directory) and (left := _listed(directory)):
                 yield f"{directory}: {len(left)} {what}; delete those pods, or let podvif node run once more"
+        yield from _directories_left(settings)
         if not _listed(state_dir) - {"lock"}:
             with contextlib.suppress(OSError):
                 os.unlink(lock)  # noqa: PTH108
@@ -174,13 +177,14 @@ def _state_left(state_dir: str) -> Iterator[str]:
 
 
 def _directories_left(settings: Settings) -> Iterator[str]:
-    for directory in (
+    directories = (
         names.own_directories(settings.run_dir),
         os.path.dirname(settings.csi_endpoint),  # noqa: PTH120
         settings.run_dir,
         os.path.dirname(settings.cni_socket),  # noqa: PTH120
         settings.mount_point,
-    ):
+    )
+    for directory in dict.fromkeys(directories):
         if directory and not plugins.remove_directory(directory) and (left := _listed(directory)):
             yield f"{directory} is not empty: {', '.join(sorted(left)[:3])}"
 

@@ -257,7 +257,7 @@ class Recovery:
             for entry in self._sweep.without_owner():
                 self._verbs.leave(entry)
                 self.touch(entry.attachment, "sweep")
-            self._sweep.remove_files()
+            await self._sweep.remove_files()
             self.touch_all(
                 "resync"
             )  # without waiting: a pod that keeps its worker busy must not hold up the next round

@@ -5,6 +5,7 @@ grace; so does what carries our marks or names and is in no journal.  What has n
 is a port that an application still drives: somebody is there, whatever the records say.
 """
 
+import asyncio
 import logging
 import os
 import re
@@ -50,6 +51,13 @@ class Volumes(Protocol):
 
     def directories(self) -> list[SocketDir]:
         """All of them."""
+
+
+_TURN = 0.01
+"""Seconds of a round without a pause, and of a pause."""
+
+_REMOVED_MAX = 1000
+"""Files that one round removes."""
 
 
 class Sweep:
@@ -103,17 +111,19 @@ class Sweep:
         directory = SocketDir((port.vhost_server_path or "").rpartition("/")[0])
         return directory if directory in self._volumes.directories() else self._settings.mount_point
 
-    def remove_files(self) -> None:
-        """Remove the files and sockets that have had no owner for longer than the grace; a failure is said."""
-        if self._switch.trouble():
-            return  # without OVSDB nobody knows whose a socket is
-        settings = self._settings
+    async def remove_files(self) -> None:
+        """Remove the files and sockets that have had no owner for longer than the grace; a failure is said.
+
+        A pod can make as many as it likes: verbs are answered between them, and the rest of too many waits for the next round.
+        """
+        settings, began, removed = self._settings, time.monotonic(), self.swept
         for directory in {settings.mount_point, settings.ovs_vhu_path, *self._volumes.directories()}:
-            try:
-                listed = sorted(os.listdir(directory))  # noqa: PTH208
-            except OSError:
-                continue  # a missing directory is said elsewhere, and has nothing in it
-            for name in listed:
+            for name in await asyncio.to_thread(_candidates, directory):
+                if time.monotonic() - began > _TURN:
+                    await asyncio.sleep(_TURN)
+                    began = time.monotonic()
+                if self._switch.trouble() or self.swept - removed >= _REMOVED_MAX:
+                    return  # without OVSDB nobody knows whose a socket is
                 self._remove_leftover(directory, name)
 
     def _remove_leftover(self, directory: str, name: str) -> None:
@@ -158,3 +168,12 @@ class Sweep:
         ):
             return False
         return files.look_at_socket(path, [None, self._sockets.switch_netns()]) is SocketFile.DEAD
+
+
+def _candidates(directory: str) -> list[str]:
+    """The names in a directory that might be podvif's; a missing one is said elsewhere, and has nothing in it."""
+    try:
+        listed = os.listdir(directory)  # noqa: PTH208
+    except OSError:
+        return []
+    return sorted(name for name in listed if _SOCKET.fullmatch(name) or name in _OWN_FILES or _FILE.fullmatch(name))

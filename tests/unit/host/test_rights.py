@@ -247,3 +247,8 @@ def test_accounts() -> None:
         rights.account("nobody-of-that-name")
     with pytest.raises(Refused, match="no group none-of-that-name"):
         rights.account("root:none-of-that-name")
+    for text in ("4294967295", "4294967296"):
+        with pytest.raises(Refused, match=f"{text} is no number"):
+            rights.group_id(text)
+        with pytest.raises(Refused, match=f"{text} is no number"):
+            rights.account(text)

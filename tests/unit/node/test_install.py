@@ -140,12 +140,14 @@ def test_attachments_stay(place: Place, settings: Settings, tmp_path: Path) -> N
 
 
 def test_running_daemon(place: Place, settings: Settings, tmp_path: Path) -> None:
-    """The state of a daemon that runs is left alone."""
+    """The state of a daemon that runs is left alone, and so are its directories."""
+    Path(settings.mount_point).mkdir(parents=True, exist_ok=True)
     with (tmp_path / "state" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
         assert any("in use" in said for said in uninstall(place, settings))
         assert (tmp_path / "state" / "attachments").exists()
+        assert Path(settings.mount_point).exists()
 
 
 AT_THE_END: dict[str, tuple[Document | PodvifError | None, bool]] = {

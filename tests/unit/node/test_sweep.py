@@ -22,7 +22,7 @@ async def sweep(node: Node, grace: float = 0.0) -> None:
     one = Sweep(node.journal, node.switch, node.driver, settings, node.volumes)
     for found in one.without_owner():
         await node.verbs.absent(found)
-    one.remove_files()
+    await one.remove_files()
 
 
 async def test_sandbox_is_gone(node: Node) -> None:

@@ -1,7 +1,9 @@
 """Volumes: directories of pods, from kubelet's first call to its last, and whatever comes between."""
 
 import asyncio
+import os
 import socket
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -619,12 +621,38 @@ async def test_sweep_of_an_own_directory(node: Node) -> None:
     leave_socket(node.folder, own / "vhu00000000-01")
     settings = msgspec.structs.replace(node.settings, sweep_grace=0.0)
 
-    Sweep(node.journal, node.switch, node.driver, settings, node.volumes).remove_files()
+    await Sweep(node.journal, node.switch, node.driver, settings, node.volumes).remove_files()
     assert listing(own) == {"notes.txt"}
     await node.call("ADD", config(), **of(UID))
     before = listing(own)
-    Sweep(node.journal, node.switch, node.driver, settings, node.volumes).remove_files()
+    await Sweep(node.journal, node.switch, node.driver, settings, node.volumes).remove_files()
     assert listing(own) == before
+
+
+async def test_sweep_of_more_than_a_round_removes(node: Node) -> None:
+    """Of dead sockets that a pod makes by the thousand each round removes some, and others get their turn between."""
+    await node.volumes.publish(node_volume(node))
+    own = node.own / UID
+    for number in range(1200):
+        os.mknod(own / f"vhu{number:08x}-01", stat.S_IFSOCK | 0o600)
+    sweep = Sweep(
+        node.journal, node.switch, node.driver, msgspec.structs.replace(node.settings, sweep_grace=0.0), node.volumes
+    )
+    seen: list[int] = []
+
+    async def look() -> None:
+        while True:
+            seen.append(len(listing(own)))
+            await asyncio.sleep(0)
+
+    looking = asyncio.ensure_future(look())
+    await sweep.remove_files()
+    looking.cancel()
+
+    assert len(listing(own)) == 200
+    assert any(200 < left < 1200 for left in seen)
+    await sweep.remove_files()
+    assert listing(own) == set()
 
 
 async def test_sweep_of_a_port(node: Node) -> None:
