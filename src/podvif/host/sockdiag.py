@@ -101,10 +101,20 @@ _HOLDERS: dict[tuple[int, int], int] = {}
 _HOLDERS_MAX = 4096
 
 
+_KEPT_FOR: set[str] = set()
+
+
+def keep(namespace: str) -> None:
+    """Keep a link to the namespace at that path, vswitchd's, which is asked at each look; and to no other but our own."""
+    if namespace not in _KEPT_FOR:
+        _KEPT_FOR.clear()
+        _KEPT_FOR.add(namespace)
+
+
 @contextlib.contextmanager
 def _link(namespace: str | None) -> Iterator[socket.socket]:
-    if namespace is not None and not namespace.startswith("/proc/"):
-        with netns.inside(namespace, _open) as link:  # a pod's: a link that is kept would keep the namespace
+    if namespace not in {None, *_KEPT_FOR}:
+        with netns.inside(str(namespace), _open) as link:  # a pod's: a link that is kept would keep the namespace
             yield link
         return
     link = _kept_link(namespace)

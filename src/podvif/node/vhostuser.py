@@ -16,7 +16,7 @@ from podvif import names
 from podvif.core import podfiles
 from podvif.core.attach import Step, Want
 from podvif.errors import Bug, PodvifError
-from podvif.host import files, inotify, machine, netns
+from podvif.host import files, inotify, machine, netns, sockdiag
 from podvif.model import Entry, Goal, Listener, Seen, SeenPort, SocketFile, SocketPath, Vif
 from podvif.node.guard import Guard
 from podvif.node.journal import Journal
@@ -183,7 +183,10 @@ class VIFVHostUserDriver:
         if found is None or found.pid is None:
             return None
         path = f"/proc/{found.pid}/ns/net"
-        return path if os.path.exists(path) and not netns.same(path, _OWN_NETNS) else None  # noqa: PTH110
+        if not os.path.exists(path) or netns.same(path, _OWN_NETNS):  # noqa: PTH110
+            return None
+        sockdiag.keep(path)
+        return path
 
     # -- doing ---------------------------------------------------------------------------------------------------------
 

@@ -134,6 +134,20 @@ def test_namespace_that_is_gone() -> None:
         is_bound("", os.stat_result(range(10)), "/proc/nobody/ns/net")
 
 
+def test_links_that_are_kept(tmp_path: Path) -> None:
+    """A link is kept to the namespace that is asked at each look and to no other, which would not end while it is kept."""
+    with ExitStack() as stack:
+        bound(stack, tmp_path / "vhu")
+        for namespace in ("/proc/self/ns/net", f"/proc/{os.getpid()}/ns/net"):
+            assert is_bound(str(tmp_path / "vhu"), (tmp_path / "vhu").stat(), namespace)
+            assert namespace not in sockdiag._KEPT
+        sockdiag.keep(namespace)
+        assert is_bound(str(tmp_path / "vhu"), (tmp_path / "vhu").stat(), namespace)
+        assert namespace in sockdiag._KEPT
+        sockdiag.keep("/proc/nobody/ns/net")
+        assert is_bound(str(tmp_path / "vhu"), (tmp_path / "vhu").stat(), namespace)
+
+
 def test_own_namespace_by_its_path(tmp_path: Path) -> None:
     """Our own namespace has the same sockets when it is named by a path; no privilege is needed for that."""
     with ExitStack() as stack:
