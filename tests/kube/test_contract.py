@@ -118,7 +118,8 @@ async def test_apply_to_another(world: World) -> None:
 
 async def test_annotation_by_status(world: World) -> None:
     """By the status of the very pod its annotations can be written, and nothing of its spec."""
-    spec = {"nodeName": "n1", "containers": [{"name": "app", "image": "good"}]}
+    containers = [{"name": "app", "image": "good"}]
+    spec = {"nodeName": "n1", "terminationGracePeriodSeconds": 0, "containers": containers}
     metadata = {"namespace": world.namespace, "name": "p1"}
     made = await world.kube.create(PODS, {"metadata": metadata, "spec": spec}, MANAGER)
     assert isinstance(made, dict)
@@ -130,6 +131,7 @@ async def test_annotation_by_status(world: World) -> None:
     after = await world.kube.get(PODS, world.key())
     assert after is not None
     assert (after["metadata"]["annotations"], after["spec"]["nodeName"]) == ({"a": "b"}, "n1")
+    assert await world.kube.delete(PODS, world.key()) is None  # controllers of other tests would see to it
 
 
 async def test_owned_by_another(world: World) -> None:
