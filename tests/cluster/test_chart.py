@@ -13,12 +13,14 @@ from podvif.lab.node import switch_of
 from podvif.lab.onenode import OneNode, bridge
 from podvif.lab.process import output, wait_any
 from tests.cluster.conftest import PAGES
-from tests.cluster.support import wait_for_packets
+from tests.cluster.support import START, dpdk_pod, nad, wait_for_packets
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 CHART = ROOT / "deploy" / "helm" / "podvif"
 NAMESPACE = "podvif-system"
+START_IN_OWN = ". $MOUNT_POINT/vhostuser.env\n" + START[START.index("exec ") :]
+"""How an application starts that has a directory of its own: no container id is needed."""
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,45 @@ def test_own_directories(cluster: OneNode) -> None:
         cluster.delete("sender", "receiver")
     finally:
         cluster.kubectl("config", "set-context", "--current", "--namespace=default")
+
+
+@pytest.mark.usefixtures("installed")
+def test_pods_are_apart(cluster: OneNode) -> None:
+    """A pod that is root in its container, and knows where the node has another's socket, cannot list, read, replace, link to or delete anything there."""
+    cluster.apply(nad())
+    pods = {
+        name: dpdk_pod(name, forward, networks="dpdk") for name, forward in (("victim", "rxonly"), ("thief", "txonly"))
+    }
+    for pod in pods.values():
+        pod["spec"]["volumes"][0] = {"name": "vhostuser", "csi": {"driver": "csi.podvif.io"}}
+        pod["spec"]["containers"][0]["command"][-1] = START_IN_OWN
+        cluster.apply(pod)
+    cluster.wait_ready(*pods)
+    wait_for_packets(cluster, "victim")  # its application has made the socket by then
+    uid = cluster.kubectl("get", "pod", "victim", "-o", "jsonpath={.metadata.uid}")
+    before = listing(cluster, uid)
+    (socket,) = (name for name in before if name.startswith("vhu"))
+
+    assert cluster.execute("thief", "id -u").strip() == "0"
+    for run in ("/run", "/var/run", "/var/run/vhostuser/../..", "/proc/1/root/run"):
+        there = f"{run}/podvif/pods/{uid}"
+        for attempt in (
+            f"ls {there}",
+            f"cat {there}/vhostuser.env",
+            f"echo > {there}/{socket}",
+            f"rm {there}/{socket}",
+            f"ln {there}/{socket} /tmp/x",
+        ):
+            assert (
+                cluster.execute("thief", f"if {attempt}; then echo done; else echo refused; fi 2>&1").split()[-1]
+                == "refused"
+            ), attempt
+    assert cluster.execute("thief", "ls /var/run/vhostuser | grep -c ^vhu").strip() == "1"
+    assert listing(cluster, uid) == before
+    wait_for_packets(cluster, "victim")
+    cluster.delete(*pods)
+
+
+def listing(cluster: OneNode, uid: str) -> dict[str, int]:
+    """What lies in a pod's own directory on the node, with inodes."""
+    return {path.name: path.lstat().st_ino for path in cluster.machine.path(f"/var/run/podvif/pods/{uid}").iterdir()}
