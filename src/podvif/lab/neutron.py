@@ -23,9 +23,9 @@ from podvif.lab import programs
 from podvif.lab.machine import Machine
 from podvif.lab.neutron_backends import START, MariaDb, Processes, RabbitMq, start_ovn
 from podvif.lab.neutron_files import (
+    AGENTS,
     BRIDGE,
     HOST,
-    LEGACY_AGENT,
     OTHER_HOSTS,
     PASSWORD,
     PROVIDER,
@@ -34,9 +34,11 @@ from podvif.lab.neutron_files import (
     Mechanism,
     Places,
     agent_ini,
+    altered_agent,
     api_paste,
     basic_module,
     gunicorn_conf,
+    is_of_kind,
     ml2_ini,
     neutron_conf,
     other_hosts_files,
@@ -68,7 +70,7 @@ class PrivateNeutron:
         folder: an empty or new folder for everything; it stays (logs!) and belongs to the caller.  Keep its path short.
         mechanism: OVN, or the Open vSwitch agent with RabbitMQ.
         auth: who may call.
-        mode: vhostuser_mode that Neutron shall say; `client` is possible with the agent alone.
+        mode: vhostuser_mode that Neutron shall say, or another key of `AGENTS`; with OVN it is `server`.
         quota: limits by resource, for instance `{"port": 10}`.
         extension_drivers: of ML2; without `tag_ports_during_bulk_creation`, as most clouds are, Neutron says nothing about
             tags in a request for a port, and does not take them.
@@ -163,12 +165,10 @@ class PrivateNeutron:
         files = {
             "neutron.conf": neutron_conf(self._places, self.mechanism, self.auth, self._quota),
             "ml2.ini": ml2_ini(self._places, self.mechanism, self._extension_drivers),
-            "agent.ini": agent_ini(self._places, self.folder / "neutron.conf", self.folder / "agent.ini"),
             "api-paste.ini": api_paste((self._places.venv / "etc/neutron/api-paste.ini").read_text()),
             "podvif_lab_basic.py": basic_module(),
             f"{OTHER_HOSTS}.py": other_hosts_module(self._other_hosts),
             **other_hosts_files(),
-            "legacy_agent.py": LEGACY_AGENT,
         }
         for name, text in files.items():
             (self.folder / name).parent.mkdir(exist_ok=True)
@@ -225,17 +225,19 @@ class PrivateNeutron:
 
     def start_agent(self) -> Child:
         """Start the Open vSwitch agent; it is not ready when this returns."""
-        if self.mode == "client":
-            command = [str(self._places.venv / "bin/python"), "-W", "ignore", str(self.folder / "legacy_agent.py")]
-            command += [f"--config-file={self.folder}/{name}" for name in ("neutron.conf", "agent.ini")]
-        else:
-            command = self._program("neutron-openvswitch-agent", "agent.ini")
+        kind, ini = AGENTS[self.mode], self.folder / "agent.ini"
+        ini.write_text(agent_ini(self._places, self.folder / "neutron.conf", ini, kind.firewall))
+        command = self._program("neutron-openvswitch-agent", ini.name)
+        if kind.is_altered:
+            altered = self.folder / "altered_agent.py"
+            altered.write_text(altered_agent(kind))
+            command[:1] = [str(self._places.venv / "bin/python"), "-W", "ignore", str(altered)]
         self._agents += 1
         self._agent = self._processes.start(command, f"neutron-openvswitch-agent-{self._agents}")
         return self._agent
 
     def restart_agent(self, mode: str) -> None:
-        """Have the agent say what makes Neutron bind ports with this vhostuser_mode."""
+        """Have the agent say what makes Neutron bind ports in this way, a key of `AGENTS`."""
         if self._agent is None:
             raise LabError("there is no agent: this Neutron has OVN")
         self._processes.kill(self._agent)
@@ -247,8 +249,7 @@ class PrivateNeutron:
 
         def said() -> bool:
             known = [about for about in self.ask("GET", "/agents")["agents"] if about["alive"]]
-            types = [about["configurations"].get("ovs_capabilities", {}).get("iface_types", ()) for about in known]
-            return any(("dpdkvhostuserclient" in kinds) == (self.mode == "server") for kinds in types)
+            return any(is_of_kind(about["configurations"], AGENTS[self.mode]) for about in known)
 
         self._until(said, f"the agent has said what makes the mode {self.mode}")
 
@@ -348,7 +349,8 @@ def look_for_all(mechanism: Mechanism) -> None:
         finders += [functools.partial(programs.ovn, name) for name in ovn]
         finders += [functools.partial(programs.ovn_schema, "nb")]
     else:
-        finders += [functools.partial(programs.rabbitmq), functools.partial(programs.epmd)]
+        agents = (programs.rabbitmq, programs.epmd, programs.iptables_save)
+        finders += [functools.partial(find) for find in agents]
     missing = []
     switch = (programs.vswitchd, programs.ovsdb_server, programs.ovs_vsctl, programs.schema, programs.ip)
     for find in [functools.partial(find) for find in switch] + finders:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HOST = "podvif-host"
 """The node's name: binding:host_id of the ports that bind here."""
@@ -32,6 +33,39 @@ class Mechanism(enum.Enum):
 
     OVN = "ovn"
     OVS = "openvswitch"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentKind:
+    """What the Open vSwitch agent tells Neutron of its node; by that Neutron binds the node's ports.
+
+    Attributes:
+        hidden: interface types of Open vSwitch that it does not tell of.
+        firewall: its firewall_driver.
+        datapath: what it says its bridges have; they have netdev.
+    """
+
+    hidden: tuple[str, ...] = ()
+    firewall: str = "noop"
+    datapath: str = "netdev"
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether it says something else than what is so."""
+        return bool(self.hidden) or self.datapath != "netdev"
+
+
+_VHOST_USER = ("dpdkvhostuser", "dpdkvhostuserclient")
+
+AGENTS: Mapping[str, AgentKind] = {
+    "server": AgentKind(),
+    "client": AgentKind(hidden=("dpdkvhostuserclient",)),
+    "ovs": AgentKind(hidden=_VHOST_USER),
+    "hybrid": AgentKind(hidden=_VHOST_USER, firewall="iptables_hybrid"),
+    "system": AgentKind(hidden=_VHOST_USER, datapath="system"),
+}
+"""By what Neutron then says of a port: its vhostuser_mode; or vif_type ovs, in a bridge of netdev, with ovs_hybrid_plug, or in one
+of the kernel.  `client` is an Open vSwitch before 2.6, `ovs` and `hybrid` one that runs without DPDK."""
 
 
 class Auth(enum.Enum):
@@ -154,7 +188,7 @@ def ml2_ini(places: Places, mechanism: Mechanism, extension_drivers: Sequence[st
     return ini(sections)
 
 
-def agent_ini(places: Places, neutron: Path, agent: Path) -> str:
+def agent_ini(places: Places, neutron: Path, agent: Path, firewall: str = "noop") -> str:
     """`openvswitch_agent.ini`; `neutron` and `agent` are the configuration files that its helpers read."""
     helper = f"{places.venv}/bin/privsep-helper --config-file {neutron} --config-file {agent}"
     # There is no sudo: the helpers are started directly, as root.
@@ -170,7 +204,11 @@ def agent_ini(places: Places, neutron: Path, agent: Path) -> str:
                 "of_listen_port": 6633,
             },
             "agent": {"tunnel_types": "", "root_helper": "", "polling_interval": 1, "minimize_polling": "true"},
-            "securitygroup": {"enable_security_group": "false", "firewall_driver": "noop"},
+            "securitygroup": {
+                "enable_security_group": "false" if firewall == "noop" else "true",
+                "firewall_driver": firewall,
+                "enable_ipset": "false",
+            },
             **{section: {"helper_command": helper} for section in privileged},
         }
     )
@@ -257,30 +295,44 @@ def gunicorn_conf(descriptor: int) -> str:
     )
 
 
-LEGACY_AGENT = '''"""The real agent, telling Neutron of an Open vSwitch that knows no dpdkvhostuserclient, as OVS before 2.6 did.
-
-The mechanism driver then binds ports with vhostuser_mode=client: Open vSwitch makes the socket.
-"""
+def altered_agent(kind: AgentKind) -> str:
+    """The program of an agent that tells Neutron of another Open vSwitch than it has; it works with the one that it has."""
+    return f'''"""The real agent; only its report to Neutron is altered."""
 
 import sys
 
-from neutron.agent.common import ovs_lib
+from neutron.agent import rpc
 
-_real = ovs_lib.BaseOVS.capabilities.fget
-
-
-def _capabilities(self):
-    found = _real(self)
-    found["iface_types"] = [kind for kind in found["iface_types"] if kind != "dpdkvhostuserclient"]
-    return found
+_report = rpc.PluginReportStateAPI.report_state
 
 
-ovs_lib.BaseOVS.capabilities = property(_capabilities)
+def _altered(self, context, agent_state, use_call=False):
+    said = dict(agent_state["configurations"], datapath_type={kind.datapath!r})
+    found = said["ovs_capabilities"]
+    kinds = [each for each in found["iface_types"] if each not in {kind.hidden!r}]
+    said["ovs_capabilities"] = dict(found, iface_types=kinds)
+    return _report(self, context, dict(agent_state, configurations=said), use_call)
+
+
+rpc.PluginReportStateAPI.report_state = _altered
 
 from neutron.cmd.agents.ovs_neutron_agent import main
 
 sys.exit(main())
 '''
+
+
+def is_of_kind(configurations: Mapping[str, Any], kind: AgentKind) -> bool:
+    """Whether what Neutron knows of an agent (`configurations` of its document) is what an agent of this kind says."""
+    kinds = configurations.get("ovs_capabilities", {}).get("iface_types", ())
+    told = {each for each in _VHOST_USER if each in kinds}
+    hybrid = bool(configurations.get("ovs_hybrid_plug"))
+    return (told, configurations.get("datapath_type"), hybrid) == (
+        set(_VHOST_USER) - set(kind.hidden),
+        kind.datapath,
+        kind.firewall == "iptables_hybrid",
+    )
+
 
 SCHEMA = '''"""Neutron's tables straight from its models: the migrations would take twice as long."""
 

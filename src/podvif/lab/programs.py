@@ -96,6 +96,11 @@ def testpmd() -> str:
     return require("dpdk-testpmd", "dpdk-dev")
 
 
+def iptables_save() -> str:
+    """Path of iptables-save, which the firewall of Neutron's agent begins with."""
+    return require("iptables-save", "iptables", "/usr/sbin/iptables-save")
+
+
 def ip() -> str:
     """Path of `ip`."""
     return require("ip", "iproute2", "/usr/sbin/ip", "/sbin/ip")

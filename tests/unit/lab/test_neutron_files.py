@@ -1,12 +1,15 @@
 """The files that a private Neutron is configured by."""
 
 import configparser
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from podvif.lab import neutron_files
-from podvif.lab.neutron_files import Auth, Mechanism, Places
+from podvif.lab.neutron_files import AGENTS, Auth, Mechanism, Places
+from podvif.lab.process import output
 
 PLACES = Places(Path("/f"), Path("/v"), Path("/f/ovs"))
 
@@ -40,6 +43,51 @@ def test_sockets() -> None:
     agent = parsed(neutron_files.agent_ini(PLACES, Path("/f/neutron.conf"), Path("/f/agent.ini")))
     assert ovn["ovn"]["vhost_sock_dir"] == agent["ovs"]["vhostuser_socket_dir"] == "/f/ovs"
     assert agent["ovs"]["datapath_type"] == "netdev"
+
+
+def test_firewall() -> None:
+    """The agent has no firewall, unless its kind has one; then security groups are in force."""
+    paths = (Path("/f/neutron.conf"), Path("/f/agent.ini"))
+    for firewall, enabled in (("noop", "false"), (AGENTS["hybrid"].firewall, "true")):
+        section = parsed(neutron_files.agent_ini(PLACES, *paths, firewall))["securitygroup"]
+        assert (section["firewall_driver"], section["enable_security_group"]) == (firewall, enabled)
+
+
+AGENT = """
+import json
+from neutron.agent import rpc
+
+def main():
+    own = {"datapath_type": "netdev", "ovs_hybrid_plug": False,
+           "ovs_capabilities": {"iface_types": ["internal", "dpdkvhostuser", "dpdkvhostuserclient"]}}
+    before = json.dumps(own)
+    rpc.PluginReportStateAPI().report_state(None, {"configurations": own})
+    assert json.dumps(own) == before
+"""
+RPC = """
+import json
+
+class PluginReportStateAPI:
+    def report_state(self, context, agent_state, use_call=False):
+        print(json.dumps(agent_state["configurations"]))
+"""
+
+
+@pytest.mark.parametrize("mode", AGENTS)
+def test_altered_agent(mode: str, tmp_path: Path) -> None:
+    """What an agent of each kind reports is known for that kind's and for no other's; what it has itself stays as it is."""
+    for path, text in (("agent/rpc.py", RPC), ("cmd/agents/ovs_neutron_agent.py", AGENT)):
+        file = tmp_path / "neutron" / path
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    program = tmp_path / "altered_agent.py"
+    program.write_text(neutron_files.altered_agent(AGENTS[mode]))
+
+    said = json.loads(output([sys.executable, str(program)]))
+
+    said["ovs_hybrid_plug"] = mode == "hybrid"  # which its firewall says, and nobody alters
+    assert {name for name, kind in AGENTS.items() if neutron_files.is_of_kind(said, kind)} == {mode}
+    assert "internal" in said["ovs_capabilities"]["iface_types"]
 
 
 def test_basic_is_a_strategy_of_both_composites() -> None:
