@@ -144,9 +144,9 @@ def test_ordinary_pods(node: Whole, folder: Path) -> None:
 def test_delegate(ovn: Whole, folder: Path) -> None:
     """A second port may come with an ADD of its own, as Multus delegates it; packets cross both, and DELs whose configuration has lost our keys, without a namespace, leave nothing."""
     network, subnet = ovn.neutron.network("10.22.0.0/24")
-    delegated = {**ovn.network, "name": "fast", "subnetId": subnet}
-    ovn.cluster.create_delegated_nad("fast", delegated)
-    with ovn.pod("a", networks="fast") as a, ovn.pod("b", networks="fast") as b:
+    delegated = {**ovn.network, "name": "delegated", "subnetId": subnet}
+    ovn.cluster.create_delegated_nad("delegated", delegated)
+    with ovn.pod("a", networks="delegated") as a, ovn.pod("b", networks="delegated") as b:
         for each in (a, b):
             port = ovn.port(each.interface("net1"))
             assert port["network_id"] == network
@@ -159,7 +159,7 @@ def test_delegate(ovn: Whole, folder: Path) -> None:
         sends(a, b, folder)
         sends(a, b, folder, number=1, mac=read_env(b.pod.env_file)["VHOSTUSER_1_MAC"])
         for each in (a, b):
-            for name, ifname in (("fast", "net1"), ("podvif", "eth0")):
+            for name, ifname in (("delegated", "net1"), ("podvif", "eth0")):
                 _delete_as_multus(ovn, each, name, ifname)
         assert ovn.neutron.ovs.ports() == []
     ovn.neutron.ask("DELETE", f"/networks/{network}")
