@@ -15,6 +15,7 @@ from podvif import errors, names
 from podvif.errors import Refused, Retry
 from podvif.host import files
 from podvif.model import Attachment, Entry, Goal, SocketDir
+from podvif.node.records import read_records
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,9 +25,6 @@ class Journal:
 
     def __init__(self, state_dir: str) -> None:
         """Open the journal below `state_dir`, making what is missing, and read it.
-
-        A file that cannot be understood is set aside as NAME.unreadable and said in the log: one bad file must not keep
-        the others from being served.
 
         Raises:
             Refused: the directory cannot be made or read.
@@ -39,31 +37,16 @@ class Journal:
         self._encoder = msgspec.json.Encoder()
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)  # noqa: PTH103
-            found = sorted(os.listdir(self._directory))  # noqa: PTH208
+            found = read_records(self._directory, "journal file", parse_entry)
         except OSError as error:
             raise Refused(
                 f"[node] state_dir {state_dir} cannot be used: {error.strerror}",
                 "it has to be a directory that root can write to",
                 code=errors.IO_FAILURE,
             ) from error
-        for name in found:
-            self._load(name)
-
-    def _load(self, name: str) -> None:
-        if name.startswith("."):
-            files.remove(self._directory, [name])  # a text that had not got its name when the daemon was killed
-            return
-        if not name.endswith(".json"):
-            return
-        text = files.read_text(self._directory, name)
-        try:
-            entry = parse_entry(name, text or "")
-        except msgspec.MsgspecError as error:
-            _LOG.error("journal file %s/%s is not readable and is set aside: %s", self._directory, name, error)
-            files.move(f"{self._directory}/{name}", f"{self._directory}/{name}.unreadable")
-            return
-        self._written[entry.attachment] = entry
-        self.remember(entry)
+        for entry in found:
+            self._written[entry.attachment] = entry
+            self.remember(entry)
 
     def get(self, attachment: Attachment) -> Entry | None:
         """The entry of an attachment."""

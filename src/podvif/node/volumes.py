@@ -23,6 +23,7 @@ from podvif.host.mounts import Place
 from podvif.model import Access, Pod, SocketDir, Volume
 from podvif.node.converge import Locks
 from podvif.node.guard import Guard
+from podvif.node.records import read_records
 from podvif.node.sources import access_of
 from podvif.settings import Settings
 
@@ -115,7 +116,7 @@ class Volumes:
         self._running: set[asyncio.Task[None]] = set()
         self._on_directory: list[Callable[[SocketDir, bool], None]] = []
         try:
-            found = sorted(os.listdir(self._records))  # noqa: PTH208
+            found = read_records(self._records, "record", self._parse)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -124,26 +125,14 @@ class Volumes:
                 "it has to be a directory that root can write to",
                 code=errors.IO_FAILURE,
             ) from error
-        for name in found:
-            self._load(name)
+        self._volumes = {volume.id: volume for volume in found}
 
-    def _load(self, name: str) -> None:
-        if name.startswith("."):
-            files.remove(self._records, [name])  # a text that had not got its name when the daemon was killed
-            return
-        if not name.endswith(".json"):
-            return
-        text = files.read_text(self._records, name)
-        try:
-            volume = msgspec.json.decode(text or "", type=Volume)
-            if names.volume_file(volume.id) != name:
-                raise msgspec.ValidationError(f"it is the record of volume {volume.id}")
-            self.directory_of(volume)
-        except (msgspec.MsgspecError, ValueError) as error:
-            _LOG.error("record %s/%s is not readable and is set aside: %s", self._records, name, error)
-            files.move(f"{self._records}/{name}", f"{self._records}/{name}.unreadable")
-            return
-        self._volumes[volume.id] = volume
+    def _parse(self, name: str, text: str) -> Volume:
+        volume = msgspec.json.decode(text, type=Volume)
+        if names.volume_file(volume.id) != name:
+            raise msgspec.ValidationError(f"it is the record of volume {volume.id}")
+        self.directory_of(volume)
+        return volume
 
     # -- what others ask -----------------------------------------------------------------------------------------------
 
