@@ -300,17 +300,6 @@ def leave_dead_socket(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def tmpfs(folder: Path, size: str = "1m") -> Iterator[Path]:
-    """A small file system of its own at `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    output(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)])
-    try:
-        yield folder
-    finally:
-        output(["umount", str(folder)])
-
-
-@contextlib.contextmanager
 def shim_in_background(
     command: str, config: Config, box: Sandbox, ifname: str = "eth0"
 ) -> Iterator["subprocess.Popen[bytes]"]:

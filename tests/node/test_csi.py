@@ -22,6 +22,7 @@ from podvif.lab import testpmd
 from podvif.lab.hugepages import hugepages
 from podvif.lab.sandbox import Sandbox
 from podvif.lab.testpmd import Testpmd, read_env
+from podvif.lab.tmpfs import tmpfs
 from tests.node.kubelet import NODE, Kubelet, PodVolume
 from tests.node.support import (
     MODES,
@@ -32,7 +33,6 @@ from tests.node.support import (
     leave_dead_socket,
     port_of,
     refused,
-    tmpfs,
     wait_for,
 )
 
