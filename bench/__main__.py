@@ -143,7 +143,7 @@ class Run:
 def main() -> int:
     """Run; the exit code is 0 unless something could not run, or was left behind."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="What podvif costs, beside its floor.")
-    parser.add_argument("--quick", action="store_true", help="about three minutes, with wide spreads")
+    parser.add_argument("--quick", action="store_true", help="about five minutes, with wide spreads")
     quick = parser.parse_args().quick
     console = Console(width=None if sys.stdout.isatty() else 140)
     if os.geteuid() != 0:

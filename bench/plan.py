@@ -1,6 +1,6 @@
 """How much is measured.
 
-Law: here are numbers and nothing else; the full run ends within 20 minutes on two CPUs, the quick one in about three.
+Law: here are numbers and nothing else; the full run ends within 20 minutes on two CPUs, the quick one in about five.
 """
 
 from dataclasses import dataclass

@@ -201,7 +201,6 @@ def measure(rows: Rows, folder: Path, pods: int, turns: int, namespaces: list[st
                 for seconds in sandboxes:
                     rows.take(Row("pods", contender.what, "s", standing=pods), seconds)
                 rows.take(Row("pods", contender.what, "s for all", standing=pods), all_of_them)
-        cluster.delete_pods()
 
 
 def floor_of(row: Row, rows: Rows) -> Row | None:
