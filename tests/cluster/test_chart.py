@@ -13,14 +13,12 @@ from podvif.lab.node import switch_of
 from podvif.lab.onenode import OneNode, bridge
 from podvif.lab.process import output, wait_any
 from tests.cluster.conftest import PAGES
-from tests.cluster.support import START, dpdk_pod, nad, wait_for_packets
+from tests.cluster.support import START_IN_OWN, dpdk_pod, nad, wait_for_packets
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 CHART = ROOT / "deploy" / "helm" / "podvif"
 NAMESPACE = "podvif-system"
-START_IN_OWN = ". $MOUNT_POINT/vhostuser.env\n" + START[START.index("exec ") :]
-"""How an application starts that has a directory of its own: no container id is needed."""
 
 
 @pytest.fixture(scope="module")
