@@ -7,6 +7,7 @@ Neutron says itself.
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from podvif.lab.hugepages import hugepages
 from podvif.lab.machine import Machine
 from podvif.lab.neutron import Mechanism, PrivateNeutron, look_for_all
 from podvif.lab.onenode import OneNode
-from podvif.lab.process import LabError
+from podvif.lab.process import LabError, wait_any
 from tests.cluster.chart import EXAMPLES, NAMESPACE, files, helm, install, uninstall, upgrade, wait_until_only
 from tests.cluster.conftest import PAGES
 from tests.cluster.support import IDLE, dpdk_pod, in_namespace, pod, wait_for_packets, wait_until_none
@@ -216,12 +217,17 @@ def test_uninstalled_too_early(installed: World) -> None:
 
 
 def leader(cluster: OneNode) -> str:
-    """The controller's pod that leads: its log begins with the name that the Lease has."""
+    """The controller's pod that leads, now or soon: the Lease names it."""
     there = f"--namespace={NAMESPACE}"
-    holder = cluster.kubectl("get", "lease/podvif-controller", there, "--output=jsonpath={.spec.holderIdentity}")
-    pods = cluster.kubectl("get", "pods", there, "--selector=app.kubernetes.io/component=controller", "--output=name")
-    (found,) = (name for name in pods.split() if f"{holder} follows" in cluster.kubectl("logs", name, there))
-    return found.removeprefix("pod/")
+    deadline = time.monotonic() + 30
+    while True:
+        holder = cluster.kubectl("get", "lease/podvif-controller", there, "--output=jsonpath={.spec.holderIdentity}")
+        name = holder.partition("_")[0]
+        pods = [pod["metadata"] for pod in json.loads(cluster.kubectl("get", "pods", there, "--output=json"))["items"]]
+        if name in {pod["name"] for pod in pods if "deletionTimestamp" not in pod}:
+            return name
+        assert time.monotonic() < deadline, f"the Lease names {holder}"
+        wait_any([], 0.1)
 
 
 def process_of(uid: str) -> int:
