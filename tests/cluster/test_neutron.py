@@ -184,9 +184,8 @@ def test_leader_is_killed(installed: World) -> None:
     """When the controller that leads is killed the other replica takes over, and a new pod gets its port."""
     cluster = installed.cluster
     # Where a node has to bear both of them they can have no port, and so no probe.
-    soon = "lease_duration=5,lease_renew_deadline=3,lease_retry_period=0.5,metrics_bind="
-    options = ",".join(f"config.controller.{option}" for option in soon.split(","))
-    upgrade(cluster, "--set", f"controller.replicas=2,{options}")
+    options = {"metrics_bind": "", "lease_duration": 5, "lease_renew_deadline": 3, "lease_retry_period": 0.5}
+    upgrade(cluster, "--set=controller.replicas=2", f"--set-json=config.controller={json.dumps(options)}")
     killed = leader(cluster)
     uid = cluster.kubectl("get", f"pod/{killed}", f"--namespace={NAMESPACE}", "--output=jsonpath={.metadata.uid}")
     os.kill(process_of(uid), signal.SIGKILL)
