@@ -200,18 +200,21 @@ def test_leader_is_killed(installed: World) -> None:
 
 
 def test_uninstalled_too_early(installed: World) -> None:
-    """A pod that stood when the chart was uninstalled cannot be deleted, and goes with all that is its own when the chart is installed again."""
+    """Pods that stand when the chart is uninstalled go on exchanging packets but cannot be deleted, and go with all that is their own when the chart is installed again."""
     cluster = installed.cluster
-    cluster.apply(pod("late", IDLE, sockets=False))
-    cluster.wait_ready("late")
-    uninstall(cluster)
-    cluster.kubectl("delete", "pod/late", "--grace-period=1", "--wait=false")
-    failed = "--field-selector=reason=FailedKillPod,involvedObject.name=late"
-    wait_until_none(lambda: [] if cluster.kubectl("get", "events", failed, "--output=name") else ["no event"], 60)
-    assert len(installed.left()) == 3, "its PodVif, its device and its port are there"
+    cluster.apply(EXAMPLES / "neutron.yaml")
+    with in_namespace(cluster, "dpdk"):
+        cluster.wait_ready("sender", "receiver")
+        uninstall(cluster)
+        wait_for_packets(cluster, "receiver")
+        cluster.kubectl("delete", "pod/receiver", "--grace-period=1", "--wait=false")
+        failed = "--field-selector=reason=FailedKillPod,involvedObject.name=receiver"
+        wait_until_none(lambda: [] if cluster.kubectl("get", "events", failed, "--output=name") else ["no event"], 60)
+        assert len(installed.left()) == 6, "both have a PodVif, an OVS port and a Neutron port"
 
-    install(cluster, *installed.values)
-    cluster.kubectl("wait", "pod/late", "--for=delete", "--timeout=90s")
+        install(cluster, *installed.values)
+        cluster.kubectl("wait", "pod/receiver", "--for=delete", "--timeout=90s")
+        cluster.delete("sender")
     wait_until_none(installed.left)
 
 
