@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import burst, cluster, controller, growth, idle, noop, picture, recovery, serial, shim, tables, traffic
+from bench import burst, cluster, controller, growth, idle, noop, picture, pods, recovery, serial, shim, tables, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS, FULL, MAXSLEEPS, QUICK, Plan
 from bench.rows import Rows
 from bench.stage import Stage, stage
@@ -66,6 +66,7 @@ class Run:
                     self._namespaces.append(ready.box.name)
                     self._all(ready)
             self._controller()
+            self._pods()
 
     def _all(self, ready: Stage) -> None:
         plan, rows = self._plan, self.rows
@@ -93,6 +94,16 @@ class Run:
             controller.measure(self.rows, self._folder / "controller", storm, self._plan.storms, self._namespaces)
         except LabError as error:
             self._failed(f"the controller: {error}")
+
+    def _pods(self) -> None:
+        """They have a machine of their own, and are not measured beside the others either."""
+        plan = self._plan
+        self._say(f"Kubernetes, containerd and Multus: {plan.pods} pods at once")
+        try:
+            folder = self._folder / "p"
+            pods.measure(self.rows, folder, plan.pods, plan.pod_turns, self._namespaces, signals=self._signals)
+        except LabError as error:
+            self._failed(f"pods in a cluster: {error}")
 
     def _part(self, what: str, ready: Stage, measure: Callable[[], None]) -> None:
         self._say(f"  {what}")
@@ -132,7 +143,7 @@ class Run:
 def main() -> int:
     """Run; the exit code is 0 unless something could not run, or was left behind."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="What podvif costs, beside its floor.")
-    parser.add_argument("--quick", action="store_true", help="about three minutes, with wide spreads")
+    parser.add_argument("--quick", action="store_true", help="about five minutes, with wide spreads")
     quick = parser.parse_args().quick
     console = Console(width=None if sys.stdout.isatty() else 140)
     if os.geteuid() != 0:

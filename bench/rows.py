@@ -12,20 +12,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of some samples: how many, and the values that 10, 50 and 95 of 100 stay below."""
+    """Of some samples: how many, and the values that 10, 50, 95 and 99 of 100 stay below."""
 
     n: int
     p10: float
     p50: float
     p95: float
+    p99: float
 
 
 def spread(samples: Sequence[float]) -> Spread:
     """The spread of at least one sample; between two samples it is interpolated."""
     if len(samples) == 1:
-        return Spread(1, samples[0], samples[0], samples[0])
+        return Spread(1, *(4 * [samples[0]]))
     cuts = statistics.quantiles(samples, n=100, method="inclusive")
-    return Spread(len(samples), cuts[9], cuts[49], cuts[94])
+    return Spread(len(samples), cuts[9], cuts[49], cuts[94], cuts[98])
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Row:
     """One measured thing.
 
     Attributes:
-        section: what was going on: serial, shim, burst, growth, cluster, daemon, recovery, traffic, controller.
+        section: what was going on: serial, shim, burst, growth, cluster, daemon, recovery, traffic, controller, pods.
         what: the thing.
         unit: of the samples.
         maxsleep: microseconds of pmd-maxsleep; None where no switch has a part in it.

@@ -5,6 +5,7 @@ which no node with pods sees.  Between two timed calls vswitchd is given time to
 pays for what the one before left undone.  Whoever is not timed is paused: both the daemon and the floor read every change of
 the database, in Python, and would otherwise take the processor from each other, which no node sees either.  And a forwarding
 thread that never sleeps has its CPU for itself, as on a node (isolcpus): whoever is woken up there waits for milliseconds.
+Sockets and pods' files are in memory, as /run is, and the journal is not.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from podvif.lab.daemon import NodeDaemon
 from podvif.lab.ovs import PrivateOvs
 from podvif.lab.sandbox import Sandbox, sandbox
 from podvif.lab.signals import Signals
+from podvif.lab.tmpfs import tmpfs
 
 BRIDGE = "br-bench"
 STANDING = "vhustanding"
@@ -62,7 +64,7 @@ class Stage:
     @property
     def pods(self) -> Path:
         """The daemon's mount_point."""
-        return self.folder / "pods"
+        return self.folder / "run" / "pods"
 
     @contextlib.contextmanager
     def turn(self, *timed: int) -> Iterator[None]:
@@ -118,17 +120,18 @@ def stage(folder: Path, maxsleep: int, noop: Path, signals: Signals) -> Iterator
         LabError: a part is missing or did not come up.
     """
     with contextlib.ExitStack() as parts:
-        ovs = parts.enter_context(PrivateOvs(folder / "ovs", pmd_maxsleep=maxsleep))
+        run = parts.enter_context(tmpfs(folder / "run", "64m"))
+        ovs = parts.enter_context(PrivateOvs(run / "ovs", pmd_maxsleep=maxsleep))
         if maxsleep == 0:
             parts.enter_context(_alone(ovs))
         ovs.vsctl("add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, "datapath_type=netdev")
         box = parts.enter_context(sandbox())
         daemon = parts.enter_context(
-            NodeDaemon(folder / "node", ovsdb=ovs.ovsdb, mount_point=folder / "pods", ovs_vhu_path=ovs.rundir)
+            NodeDaemon(folder / "node", ovsdb=ovs.ovsdb, mount_point=run / "pods", ovs_vhu_path=ovs.rundir)
         )
-        floor = parts.enter_context(Floor(ovs.ovsdb, BRIDGE, folder))
+        floor = parts.enter_context(Floor(ovs.ovsdb, BRIDGE, run))
         raw = parts.enter_context(RawOvsdb(ovs.rundir / "db.sock", BRIDGE))
-        raw.add(port(STANDING, "server", folder))
+        raw.add(port(STANDING, "server", run))
         yield Stage(maxsleep, folder, noop, ovs, daemon, raw, floor, box, signals)
 
 

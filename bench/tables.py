@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from bench import cluster, contenders, controller, traffic
+from bench import cluster, contenders, controller, pods, traffic
 from bench.plan import AT_ONCE, ATTACHMENTS
 from bench.rows import Row, Rows
 from bench.targets import Verdict, paired, ratio
@@ -44,6 +44,7 @@ def show(console: Console, rows: Rows, judged: Iterable[Verdict]) -> None:
     _grouped(
         console, "pods that come at once, and as many ports of Neutron", list(rows.of("controller")), controller.NEUTRON
     )
+    _pods(console, rows)
     _verdicts(console, judged)
     for remark in rows.remarks:
         console.print(f"remark: {remark}", markup=False)
@@ -77,6 +78,23 @@ def _grouped(console: Console, title: str, rows: list[Row], floor: str) -> None:
         shown = [""] * 4 if group == before else [_text(row.maxsleep), row.mode, _text(row.standing or None), row.verb]
         table.add_row(*shown, row.what, *_figures(row), row.unit, *_ratios(row, rows, floor))
         before = group
+    console.print(table)
+
+
+def _pods(console: Console, rows: Rows) -> None:
+    """Pods that came at once: here the slowest of a hundred counts too."""
+    if not (found := list(rows.of("pods"))):
+        return
+    table = Table(title="pods that come at once: their sandboxes", title_justify="left")
+    table.add_column("pods")
+    table.add_column("what", min_width=24)
+    for column in ("n", "p50", "p99", "unit", "x floor", "of p99"):
+        table.add_column(column, justify="right")
+    for row in found:
+        mine, floor = row.spread, pods.floor_of(row, rows)
+        ratios = [f"{mine.p50 / floor.spread.p50:.2f}", f"{mine.p99 / floor.spread.p99:.2f}"] if floor else ["", ""]
+        figures = [str(mine.n), f"{mine.p50:.2f}", f"{mine.p99:.2f}", row.unit]
+        table.add_row(str(row.standing), row.what, *figures, *ratios)
     console.print(table)
 
 

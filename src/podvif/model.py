@@ -209,6 +209,7 @@ class Volume(msgspec.Struct, frozen=True):
         mounted_at: where its containers mount it.
         service_account: the pod's, for people.
         read_only: its containers may not write.
+        user: uid that its containers run as, where the pod says it to us; 0 where it does not.
         fs_group: gid that the pod's containers have beside their own; None where the pod says none.
         created: seconds since the epoch.
     """
@@ -219,6 +220,7 @@ class Volume(msgspec.Struct, frozen=True):
     mounted_at: SocketDir
     service_account: str = ""
     read_only: bool = False
+    user: int = 0
     fs_group: int | None = None
     created: float = 0.0
 

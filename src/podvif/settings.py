@@ -121,8 +121,8 @@ NODE = [
         default=60.0,
         min=0.0,
         max=86400.0,
-        help="Seconds that an attachment whose sandbox is gone, and ports and files of ours without an owner, are left"
-        " before they are removed. Whatever DEL comes in that time does the work.",
+        help="Seconds that an attachment whose sandbox is gone, and ports, files and volumes of ours without an owner, are"
+        " left before they are removed. Whatever DEL comes in that time does the work.",
     ),
     cfg.StrOpt(
         "metrics_bind",

@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ from podvif import names
 from podvif.lab import programs
 from podvif.lab.daemon import NodeDaemon
 from podvif.lab.ovs import PrivateOvs
-from podvif.lab.process import LabError, output
+from podvif.lab.process import output
 from podvif.lab.sandbox import NETNS_DIR, PREFIX, Sandbox
+from podvif.lab.tmpfs import tmpfs
 from podvif.model import Attachment
 from tests.chaos.applications import Applications
 from tests.chaos.model import IFNAMES, Call, FaultError, Foreign, Interface, Pod, State
@@ -105,8 +105,8 @@ class World:
     def running(self) -> Iterator["World"]:
         """All of it, for the length of a block."""
         with contextlib.ExitStack() as parts:
-            for disk, size in (("run", "1m"), ("state", "512k")):
-                parts.enter_context(_disk(self.disks[disk], size))
+            for name, size in (("run", "1m"), ("state", "512k")):
+                parts.enter_context(tmpfs(self.disks[name], size))
             for each in (self.sockets, self.pods_folder, self.daemon.journal):
                 each.mkdir(parents=True)
             parts.callback(self._remove_boxes)
@@ -456,28 +456,3 @@ def leave_dead_socket(path: Path) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(bound))
         bound.rename(path)
-
-
-@contextlib.contextmanager
-def _disk(folder: Path, size: str) -> Iterator[None]:
-    """A small file system of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    output(["mount", "-t", "tmpfs", "-o", f"size={size}", "podvif-chaos", str(folder)])
-    try:
-        yield
-    finally:
-        _unmount(folder)
-
-
-def _unmount(folder: Path) -> None:
-    # Whoever still looks into it ends by event, but the kernel may be a moment behind.
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            output(["umount", str(folder)])
-        except LabError:
-            if time.monotonic() > deadline:
-                output(["umount", "--lazy", str(folder)])
-                raise
-        else:
-            return

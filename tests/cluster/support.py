@@ -25,6 +25,9 @@ exec stdbuf -oL dpdk-testpmd --lcores 0,1@0 --no-pci --in-memory --single-file-s
     $VHOSTUSER_VDEVS -- --total-num-mbufs=8192 --stats-period=1 --forward-mode=$FORWARD $EXTRA
 """
 
+START_IN_OWN = ". $MOUNT_POINT/vhostuser.env\n" + START[START.index("exec ") :]
+"""How an application starts that has a directory of its own: no container id is needed."""
+
 IDLE = "trap 'exit 0' TERM; while :; do sleep 1 & wait; done"
 
 

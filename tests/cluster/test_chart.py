@@ -10,10 +10,7 @@ from podvif.lab.node import switch_of
 from podvif.lab.onenode import OneNode, bridge
 from tests.cluster.chart import EXAMPLES, files, install, uninstall, upgrade, wait_until_only
 from tests.cluster.conftest import PAGES
-from tests.cluster.support import START, dpdk_pod, in_namespace, nad, wait_for_packets
-
-START_IN_OWN = ". $MOUNT_POINT/vhostuser.env\n" + START[START.index("exec ") :]
-"""How an application starts that has a directory of its own: no container id is needed."""
+from tests.cluster.support import START_IN_OWN, dpdk_pod, in_namespace, nad, wait_for_packets
 
 
 @pytest.fixture(scope="module")

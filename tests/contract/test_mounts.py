@@ -73,6 +73,19 @@ def test_bound(world: Mounts, own: str, tmp_path: Path) -> None:
     world.ensure_unbound(own, target)
 
 
+def test_mount_points(world: Mounts, own: str, tmp_path: Path) -> None:
+    """Of some paths those are told at which something is mounted, whosever it is."""
+    mine, other, empty = (str(tmp_path / name) for name in ("mine", "other", "empty"))
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "empty").mkdir()
+    world.ensure_bound(own, mine, read_only=False)
+    world.ensure_bound(str(tmp_path / "foreign"), other, read_only=False)
+
+    assert world.mount_points([mine, other, empty, str(tmp_path / "none" / "x")]) == {mine, other}
+    world.ensure_unbound(own, mine)
+    assert world.mount_points([mine]) == set()
+
+
 def test_target_of_somebody_else(world: Mounts, own: str, tmp_path: Path) -> None:
     """What another has mounted at the target is neither covered nor taken away."""
     other, target = tmp_path / "other", str(tmp_path / "target")

@@ -6,6 +6,7 @@ empty.  `tests/contract/test_mounts.py` runs it beside the real one.
 
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from podvif import errors
@@ -49,6 +50,9 @@ class FakeMounts:
     def mounted_at(self, target: str) -> Place | None:
         place, _ = self.table.get(target, (None, False))
         return place
+
+    def mount_points(self, among: Collection[str]) -> set[str]:
+        return self.table.keys() & set(among)
 
     def is_of(self, place: Place, directory: str) -> bool:
         return place == _place(directory)

@@ -90,8 +90,9 @@ class Kubelet:
         return PodVolume(name, uid, f"csi-{secrets.token_hex(32)}", target)
 
     def publish(self, volume: PodVolume, **changes: Any) -> None:
-        """NodePublishVolume; `mount_path` and `group` as the pod has them, whatever else replaces a field of the request."""
-        attributes = {"mountPath": str(changes.pop("mount_path"))} if "mount_path" in changes else {}
+        """NodePublishVolume; `mount_path`, `user` and `group` as the pod has them, whatever else replaces a field of the request."""
+        said = {"mountPath": changes.pop("mount_path", None), "user": changes.pop("user", None)}
+        attributes = {key: str(value) for key, value in said.items() if value is not None}
         mount = csi_pb2.VolumeCapability.MountVolume(volume_mount_group=str(changes.pop("group", "")))
         info = {
             "pod.name": volume.name,

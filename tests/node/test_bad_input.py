@@ -16,7 +16,8 @@ from podvif.lab.ovs import PrivateOvs
 from podvif.lab.process import LabError, output
 from podvif.lab.sandbox import Sandbox
 from podvif.lab.testpmd import read_env
-from tests.node.support import BRIDGE, MODES, MakeNode, Node, leave_dead_socket, port_of, refused, tmpfs
+from podvif.lab.tmpfs import tmpfs
+from tests.node.support import BRIDGE, MODES, MakeNode, Node, leave_dead_socket, port_of, refused
 
 Boxes = Callable[[], Sandbox]
 modes = pytest.mark.parametrize("mode", MODES)

@@ -3,7 +3,9 @@
 Law: an application sees its directory where its pod has mounted it, in a mount namespace of its own, and knows nothing else.
 """
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -22,6 +24,7 @@ from podvif.lab import testpmd
 from podvif.lab.hugepages import hugepages
 from podvif.lab.sandbox import Sandbox
 from podvif.lab.testpmd import Testpmd, read_env
+from podvif.lab.tmpfs import tmpfs
 from tests.node.kubelet import NODE, Kubelet, PodVolume
 from tests.node.support import (
     MODES,
@@ -32,7 +35,7 @@ from tests.node.support import (
     leave_dead_socket,
     port_of,
     refused,
-    tmpfs,
+    seeing,
     wait_for,
 )
 
@@ -84,7 +87,7 @@ class World:
                 netns=box.name,
                 forward="txonly" if to else "rxonly",
                 eth_peer=to,
-                before=apart(volume.target, seen),
+                before=seeing(volume.target, seen),
             )
         )
 
@@ -125,12 +128,6 @@ def pages() -> Iterator[None]:
     """Hugepages for two applications, and for what vswitchd takes for their ports."""
     with hugepages(2 * (testpmd.PAGES + lab_ovs.PAGES_PER_PORT)):
         yield
-
-
-def apart(directory: Path, seen: Path) -> list[str]:
-    """What to put before a command so that it sees a directory at another place, as a container does."""
-    script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(directory), str(seen)]
 
 
 def listing(folder: Path) -> set[str]:
@@ -374,6 +371,8 @@ def test_kubelet_finds_the_driver(world: World) -> None:
         ({"info": {"pod.uid": ".."}}, Status.INVALID_ARGUMENT, ["'..'"]),
         ({"group": "wheel"}, Status.INVALID_ARGUMENT, ["wheel", "fsGroup"]),
         ({"mount_path": "x"}, Status.INVALID_ARGUMENT, ["mountPath 'x'"]),
+        ({"user": "nobody"}, Status.INVALID_ARGUMENT, ["user 'nobody'", "runAsUser"]),
+        ({"user": "9" * 5000}, Status.INVALID_ARGUMENT, ["user '99", "4294967294"]),
         ({"target_path": "/nowhere/podvif/mount"}, Status.FAILED_PRECONDITION, ["/nowhere/podvif/mount"]),
     ],
 )
@@ -411,6 +410,45 @@ def test_run_dir_on_another_file_system(
             refused(node.cni("STATUS", node.network()), 50, "EXDEV", str(folder / "run"))
             probe = kubelet.call("/csi.v1.Identity/Probe", csi_pb2.ProbeRequest(), csi_pb2.ProbeResponse)
             assert probe.ready.value is False
+
+
+@contextlib.contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """A tmpfs on which nothing more can be made."""
+    found = os.statvfs(folder)
+    subprocess.run(["mount", "-o", f"remount,nr_inodes={found.f_files - found.f_ffree}", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", f"remount,nr_inodes={found.f_files}", folder], check=True)
+
+
+def test_publishing_is_given_up(make_node: MakeNode, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A volume that fails for lack of space and then for good goes by itself, and the one that is mounted beside it stays."""
+    kubelet = Kubelet(tmp_path_factory.mktemp("k"))
+    run_dir = folder / "run"
+    rounds = {"run_dir": str(run_dir), "resync_interval": "0.2", "sweep_grace": "0.5"}
+    with tmpfs(run_dir):
+        node = make_node(more={"csi": kubelet.options, "node": rounds})
+        world = World(node, kubelet, folder)
+        world.own = run_dir / "pods"
+        with node.running():
+            stays, goes = world.published("stays"), kubelet.volume("goes")
+            with full(run_dir), pytest.raises(GRPCError) as for_now:
+                kubelet.publish(goes)
+            goes.target.write_text("somebody else's")
+            with pytest.raises(GRPCError) as for_good:
+                kubelet.publish(goes)
+            wait_for(
+                world.records, lambda: listing(world.records) == {names.volume_file(stays.id)}, "its record is gone"
+            )
+            assert listing(world.own) == {stays.uid}
+            assert stays.target.is_mount()
+            assert goes.target.read_text() == "somebody else's"
+            world.kubelet.unpublish(stays)
+            goes.target.unlink()
+            assert world.left() == []
+    assert (for_now.value.status, for_good.value.status) == (Status.UNAVAILABLE, Status.FAILED_PRECONDITION)
 
 
 def test_off(make_node: MakeNode) -> None:

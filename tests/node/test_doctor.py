@@ -16,7 +16,8 @@ from podvif.lab import programs
 from podvif.lab.ovs import PrivateOvs
 from podvif.lab.process import output
 from podvif.lab.sandbox import Sandbox
-from tests.node.support import MakeNode, Node, leave_dead_socket, tmpfs
+from podvif.lab.tmpfs import tmpfs
+from tests.node.support import MakeNode, Node, leave_dead_socket
 
 
 def doctor(node: Node, *options: str, config: Path | None = None) -> tuple[int, dict[str, dict[str, str]]]:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,9 @@ from podvif.lab.ovs import PrivateOvs
 from podvif.lab.sandbox import Sandbox
 from podvif.lab.testpmd import Testpmd
 from podvif.lab.user import User
-from tests.node.support import MODES, Attached, Node
+from podvif.names import OWN_ENV
+from tests.node.kubelet import Kubelet, PodVolume
+from tests.node.support import MODES, Attached, Node, seeing
 
 Boxes = Callable[[], Sandbox]
 modes = pytest.mark.parametrize("mode", MODES)
@@ -165,6 +168,61 @@ def test_packets_arrive(ovs: PrivateOvs, place: Path, boxes: Boxes, mode: str, k
             assert stat.S_IMODE(folder.stat().st_mode) & 0o007 == 0, folder
         for pod in (first, second):
             assert node.cni("CHECK", pod.checking, pod.box).code == 0
+
+
+@contextlib.contextmanager
+def with_volumes(ovs: PrivateOvs, place: Path) -> Iterator[tuple[Node, Kubelet]]:
+    """A node that kubelet asks for volumes, and what it asks with; nothing is left of the pods."""
+    kubelet = Kubelet(place / "k")
+    node = Node(ovs, place / "n", more={"csi": kubelet.options, "node": {"run_dir": str(place / "r")}})
+    with node.running():
+        yield node, kubelet
+        node.finish()
+    assert not list((place / "r" / "pods").glob("*"))
+
+
+@contextlib.contextmanager
+def published(kubelet: Kubelet, seen: Path, **options: Any) -> Iterator[tuple[PodVolume, list[str]]]:
+    """A pod's volume, and what to put before a command so that it sees it where the pod's containers mount it."""
+    volume = kubelet.volume(seen.name)
+    seen.mkdir()
+    kubelet.publish(volume, mount_path=seen, **options)
+    try:
+        yield volume, seeing(volume.target, seen)
+    finally:
+        kubelet.unpublish(volume)
+
+
+@modes
+@pytest.mark.parametrize("group", ["", "62001"], ids=["no fsGroup", "fsGroup"])
+def test_user_that_the_pod_says(ovs: PrivateOvs, place: Path, boxes: Boxes, mode: str, group: str) -> None:
+    """An application whose pod says its user exchanges packets in its directory, which another user can neither list nor enter."""
+    one, other, stranger = User(61001, 61001), User(61002, 61002), User(61003, 61003)
+    with (
+        with_volumes(ovs, place) as (node, kubelet),
+        published(kubelet, place / "one", user=one.uid, group=group) as (first, in_first),
+        published(kubelet, place / "other", user=other.uid, group=group) as (second, in_second),
+        node.attached(node.network(mode), boxes(), args=first.args) as tx,
+        node.attached(node.network(mode), boxes(), args=second.args) as rx,
+        Testpmd(second.target / OWN_ENV, place, netns=rx.box.name, user=other, before=in_second) as receiver,
+        Testpmd(
+            first.target / OWN_ENV,
+            place,
+            netns=tx.box.name,
+            forward="txonly",
+            eth_peer=rx.mac,
+            user=one,
+            before=in_first,
+        ),
+    ):
+        receiver.wait_for_rx(packets=MANY)
+        path = place / "other" / rx.port
+        refused = {what: attack(path, what, in_second + stranger.become()) for what in ATTACKS}
+        assert refused == dict.fromkeys(ATTACKS, "PermissionError")
+        assert attack(path, "list", in_second + other.become()) == "done"
+        found = second.target.stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode) & 0o007) == (other.uid, 0)
+        assert node.cni("CHECK", rx.checking, rx.box, args=second.args).code == 0
 
 
 ATTACK = """

@@ -15,7 +15,8 @@ import pytest
 
 from podvif.lab import programs
 from podvif.lab.sandbox import Sandbox
-from tests.node.support import Attached, MakeNode, tmpfs
+from podvif.lab.tmpfs import tmpfs
+from tests.node.support import Attached, MakeNode
 
 HAMMER = Path(__file__).with_name("hammer.py")
 SECONDS = 6

@@ -15,6 +15,7 @@ from podvif.lab import programs
 from podvif.lab.cni import call
 from podvif.lab.sandbox import Sandbox
 from podvif.lab.testpmd import read_env
+from podvif.lab.tmpfs import tmpfs
 from tests.node.support import (
     BRIDGE,
     MODES,
@@ -25,7 +26,6 @@ from tests.node.support import (
     leave_dead_socket,
     port_of,
     refused,
-    tmpfs,
 )
 
 Boxes = Callable[[], Sandbox]

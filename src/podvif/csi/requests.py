@@ -5,6 +5,7 @@ the CSI specification has for it, and a message that says what to change.  Whoev
 """
 
 import os
+import re
 
 from grpclib import GRPCError, Status
 
@@ -17,9 +18,14 @@ from podvif.model import Pod, SocketDir, Volume
 _KUBERNETES = "csi.storage.k8s.io/"
 """Begins the keys that kubelet adds, with podInfoOnMount: its own, of which a later one may have more."""
 
-_MOUNT_PATH = "mountPath"
+_MOUNT_PATH, _USER = "mountPath", "user"
+_ATTRIBUTES = (_MOUNT_PATH, _USER)
+"""What a pod may say of its volume (volumeAttributes)."""
+
 _ID_MAX = 128
-_GID_MAX = 0xFFFFFFFE
+_NUMBER = re.compile(r"[0-9]{1,10}")
+_NUMBER_MAX = 0xFFFFFFFE
+"""Of a user or a group; chown(2) takes the next one for "leave it"."""
 
 
 def parse_publish(request: "csi_pb2.NodePublishVolumeRequest", mount_point: SocketDir) -> Volume:
@@ -55,6 +61,7 @@ def parse_publish(request: "csi_pb2.NodePublishVolumeRequest", mount_point: Sock
         mounted_at=SocketDir(mounted_at),
         service_account=context.get(f"{_KUBERNETES}serviceAccount.name", ""),
         read_only=request.readonly,
+        user=_user(context.get(_USER)),
         fs_group=_group(request.volume_capability.mount.volume_mount_group),
     )
 
@@ -101,16 +108,34 @@ def _refuse_unasked(request: "csi_pb2.NodePublishVolumeRequest", context: dict[s
             f"write csi: {{driver: {names.CSI_DRIVER}}} into the pod's volumes; the object CSIDriver needs"
             " volumeLifecycleModes: [Ephemeral] and podInfoOnMount: true",
         )
-    if unknown := sorted(key for key in context if not key.startswith(_KUBERNETES) and key != _MOUNT_PATH):
-        raise _invalid(f"volumeAttributes has {', '.join(unknown)}", f"{names.CSI_DRIVER} knows {_MOUNT_PATH} only")
+    if unknown := sorted(key for key in context if not key.startswith(_KUBERNETES) and key not in _ATTRIBUTES):
+        raise _invalid(
+            f"volumeAttributes has {', '.join(unknown)}", f"{names.CSI_DRIVER} knows {' and '.join(_ATTRIBUTES)} only"
+        )
 
 
 def _group(text: str) -> int | None:
     if not text:
         return None
-    if not text.isascii() or not text.isdigit() or int(text) > _GID_MAX:
+    if (number := _number(text)) is None:
         raise _invalid(f"volume_mount_group {text!r} is no number of a group", "it comes from the pod's fsGroup")
-    return int(text)
+    return number
+
+
+def _user(text: str | None) -> int:
+    if text is None:
+        return 0
+    if (number := _number(text)) is None:
+        raise _invalid(
+            f"volumeAttributes {_USER} {text[:20]!r} is no number of a user",
+            f"write the uid that the containers run as (runAsUser), from 0 to {_NUMBER_MAX}, without a name",
+        )
+    return number
+
+
+def _number(text: str) -> int | None:
+    number = int(text) if _NUMBER.fullmatch(text) else _NUMBER_MAX + 1
+    return number if number <= _NUMBER_MAX else None
 
 
 def _invalid(message: str, remedy: str) -> GRPCError:

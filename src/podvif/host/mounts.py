@@ -9,7 +9,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +94,12 @@ def mounted_at(target: str) -> Place | None:
         if point == wanted:
             found = place
     return found
+
+
+def mount_points(among: Collection[str]) -> set[str]:
+    """Those of the paths at which something is mounted; the table is read once, however many they are."""
+    points = {point for point, _ in _table()}
+    return {path for path in among if _resolved(path) in points}
 
 
 def is_of(place: Place, directory: str) -> bool:

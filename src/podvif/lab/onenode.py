@@ -113,10 +113,10 @@ class OneNode:
 
     # -- what the administrator of the node does -------------------------------------------------------------------------
 
-    def put_network(self, network: Mapping[str, Any]) -> None:
-        """Make this the main network; with Multus, in Multus's hands."""
+    def put_network(self, network: Mapping[str, Any], *, multus: bool | None = None) -> None:
+        """Make this the main network, in Multus's hands where the cluster has it in charge, or where `multus` says so."""
         folder = self.machine.path("/etc/cni/net.d")
-        if self._multus:
+        if self._multus if multus is None else multus:
             self.install_plugin(_multus())
             # Given by path ("clusterNetwork") instead, Multus hands DEL a configuration stripped of all but the common keys.
             network = {

@@ -161,7 +161,7 @@ class Recovery:
         return {attachment: state for attachment, state in self._links.items() if self._journal.get(attachment)}
 
     def swept(self) -> int:
-        """How many attachments, ports and files without an owner were removed."""
+        """How many attachments, ports, files and volumes without an owner were removed."""
         return self._sweep.swept
 
     async def run(self) -> None:
@@ -261,6 +261,7 @@ class Recovery:
                 self._verbs.leave(entry)
                 self.touch(entry.attachment, "sweep")
             await self._sweep.remove_files()
+            await self._sweep.remove_volumes()
             self.touch_all(
                 "resync"
             )  # without waiting: a pod that keeps its worker busy must not hold up the next round

@@ -48,8 +48,8 @@ class Volumes(Protocol):
 
 
 def access_of(volume: Volume) -> Access:
-    """Whose the directory behind a volume is: kubelet says the pod's group, and nobody its user."""
-    return Access(gid=volume.fs_group)
+    """Whose the directory behind a volume is: kubelet says the pod's group, and the pod itself its user."""
+    return Access(volume.user, volume.fs_group)
 
 
 class Standalone:

@@ -1,7 +1,8 @@
 """The sweep: what has no owner any more goes.
 
-Law: nothing is assumed of the runtime, which may never send DEL.  An attachment whose sandbox is gone goes after a time of
-grace; so does what carries our marks or names and is in no journal.  What has no mark of ours is never touched, and neither
+Law: nothing is assumed of the runtime, which may never send DEL, nor of kubelet, which does not unpublish what it was refused.
+An attachment whose sandbox is gone goes after a time of grace; so does a volume that is mounted nowhere, and what carries our
+marks or names and is in no journal.  What has no mark of ours is never touched, and neither
 is a port that an application still drives: somebody is there, whatever the records say.
 """
 
@@ -10,14 +11,14 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from podvif import names
 from podvif.core import translate
 from podvif.errors import PodvifError
 from podvif.host import files, netns
-from podvif.model import Attachment, Entry, Goal, SeenPort, SocketDir, SocketFile
+from podvif.model import Attachment, Entry, Goal, SeenPort, SocketDir, SocketFile, Volume
 from podvif.node.journal import Journal
 from podvif.settings import Settings
 
@@ -52,6 +53,15 @@ class Volumes(Protocol):
     def directories(self) -> list[SocketDir]:
         """All of them."""
 
+    def directory_of(self, volume: Volume) -> SocketDir:
+        """The directory behind a volume."""
+
+    async def unmounted(self) -> list[Volume]:
+        """The volumes that are mounted nowhere."""
+
+    async def forget_unmounted(self, volume: Volume, used: Callable[[], bool]) -> bool:
+        """Have a volume no more, unless it is mounted or used by now; whether it went."""
+
 
 _TURN = 0.01
 """Seconds of a round without a pause, and of a pause."""
@@ -61,7 +71,7 @@ _REMOVED_MAX = 1000
 
 
 class Sweep:
-    """One pass over attachments, ports and files at a time."""
+    """One pass over attachments, volumes, ports and files at a time."""
 
     def __init__(
         self, journal: Journal, switch: Switch, sockets: Sockets, settings: Settings, volumes: Volumes
@@ -73,6 +83,7 @@ class Sweep:
         self._settings = settings
         self._volumes = volumes
         self._missing: dict[Attachment, float] = {}
+        self._unmounted: dict[str, float] = {}
         self.swept = 0
 
     def without_owner(self) -> list[Entry]:
@@ -110,6 +121,31 @@ class Sweep:
         """Where its socket lies: OVS says that of those that the application makes, the rest is found by its name."""
         directory = SocketDir((port.vhost_server_path or "").rpartition("/")[0])
         return directory if directory in self._volumes.directories() else self._settings.mount_point
+
+    async def remove_volumes(self) -> None:
+        """Remove the volumes that have had no owner for longer than the grace; a failure is said.
+
+        Kubelet asks again for a publishing that failed for a while, and not to unpublish one that then was refused for good.
+        """
+        now = time.monotonic()
+        gone = [volume for volume in await self._volumes.unmounted() if not self._is_used(volume)]
+        self._unmounted = {volume.id: self._unmounted.get(volume.id, now) for volume in gone}
+        for volume in gone:
+            if now - self._unmounted[volume.id] >= self._settings.sweep_grace:
+                await self._remove_volume(volume)
+
+    def _is_used(self, volume: Volume) -> bool:
+        return bool(self._journal.of_directory(self._volumes.directory_of(volume)))
+
+    async def _remove_volume(self, volume: Volume) -> None:
+        try:
+            if not await self._volumes.forget_unmounted(volume, lambda: self._is_used(volume)):
+                return
+        except PodvifError as error:
+            _LOG.warning("volume %s has no owner and could not be removed: %s", volume.id, error.message)
+        else:
+            self.swept += 1
+            _LOG.info("volume %s of pod %s was mounted nowhere and is removed", volume.id, volume.pod)
 
     async def remove_files(self) -> None:
         """Remove the files and sockets that have had no owner for longer than the grace; a failure is said.

@@ -11,8 +11,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from podvif.node.sources import access_of
 from podvif.settings import Settings
 
 _LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Mounts(Protocol):
@@ -41,6 +42,9 @@ class Mounts(Protocol):
 
     def mounted_at(self, target: str) -> Place | None:
         """What is mounted at the target."""
+
+    def mount_points(self, among: Collection[str]) -> set[str]:
+        """Those of the paths at which something is mounted."""
 
     def is_of(self, place: Place, directory: str) -> bool:
         """Whether that is the directory."""
@@ -113,7 +117,7 @@ class Volumes:
         self._records = names.volume_directory(settings.state_dir)
         self._volumes: dict[str, Volume] = {}
         self._locks = Locks()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._on_directory: list[Callable[[SocketDir, bool], None]] = []
         try:
             found = read_records(self._records, "record", self._parse)
@@ -201,21 +205,49 @@ class Volumes:
         uid = volume.pod.uid if volume else self._uid_at(target)
         await self._to_its_end(uid, self._unpublish(volume_id, target, uid))
 
+    # -- what the sweep asks ---------------------------------------------------------------------------------------------
+
+    async def unmounted(self) -> list[Volume]:
+        """Those that are mounted nowhere: to be published, or given up by kubelet, who tells nobody of that."""
+        volumes = self.all()
+        points = await asyncio.to_thread(self._mounts.mount_points, [volume.target for volume in volumes])
+        return [volume for volume in volumes if volume.target not in points]
+
+    async def forget_unmounted(self, volume: Volume, used: Callable[[], bool]) -> bool:
+        """Have the volume no more, unless it has been published or unpublished since; whether it went.
+
+        Args:
+            volume: as it was found.
+            used: whether somebody uses its directory; asked when no call of kubelet's for the pod is under way.
+
+        Raises:
+            Refused: something in its directory cannot be removed.
+            Retry: an I/O error, or the directory is still in use.
+        """
+
+        async def forget() -> bool:
+            if self._volumes.get(volume.id) != volume or used() or self._mounts.mounted_at(volume.target):
+                return False
+            await self._give_up(volume)
+            return True
+
+        return await self._to_its_end(volume.pod.uid, forget())
+
     async def stop(self) -> None:
         """Wait for what is under way."""
         while self._running:
             await asyncio.wait(self._running)
 
-    async def _to_its_end(self, uid: str, act: Coroutine[Any, Any, None]) -> None:
+    async def _to_its_end(self, uid: str, act: Coroutine[Any, Any, T]) -> T:
         # A caller that gives up must not leave a half of it under way beside the next call.
-        async def locked() -> None:
+        async def locked() -> T:
             async with self._locks.sandbox(uid):
-                await act
+                return await act
 
         task = asyncio.ensure_future(locked())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
 
     async def _publish(self, volume: Volume) -> None:
         former = self._volumes.get(volume.id)
@@ -233,9 +265,7 @@ class Volumes:
             # Kubelet takes that for its last word, and does not ask to unpublish what has failed so.
             if former is None:
                 with contextlib.suppress(PodvifError):
-                    self._mounts.ensure_unbound(directory, volume.target)
-                with contextlib.suppress(PodvifError):
-                    await self._forget(volume.id, volume.pod.uid)
+                    await self._give_up(volume)
             raise
         self._tell(directory, there=True)
         _LOG.info("pod %s has %s at %s", volume.pod, directory, volume.target)
@@ -248,11 +278,20 @@ class Volumes:
                 code=errors.IO_FAILURE,
             )
         for other in self.all():
-            if other.pod.uid == volume.pod.uid and other.id != volume.id and other.mounted_at != volume.mounted_at:
+            if other.pod.uid != volume.pod.uid or other.id == volume.id:
+                continue
+            if other.mounted_at != volume.mounted_at:
                 raise Refused(
                     f"pod {volume.pod} has two volumes of {names.CSI_DRIVER}, one with mountPath {other.mounted_at} and one"
                     f" with {volume.mounted_at}",
                     "use one volume for all its containers, mounted at the same path",
+                )
+            if other.user != volume.user:
+                raise Refused(
+                    f"pod {volume.pod} has two volumes of {names.CSI_DRIVER}, one with user {other.user} and one with"
+                    f" {volume.user}",
+                    "both are one directory, which has one owner: write the same user, or give containers of several"
+                    " users a group in common (fsGroup)",
                 )
 
     async def _unpublish(self, volume_id: str, target: str, uid: str) -> None:
@@ -262,6 +301,12 @@ class Volumes:
             self._mounts.ensure_unbound(directory, each)
         await self._forget(volume_id, uid)
         _LOG.info("volume %s is no more at %s", volume_id, target)
+
+    async def _give_up(self, volume: Volume) -> None:
+        """Take away what was made for a volume that nobody sees; what else lies at its target is its maker's."""
+        with contextlib.suppress(PodvifError):
+            self._mounts.ensure_unbound(self.directory_of(volume), volume.target)
+        await self._forget(volume.id, volume.pod.uid)
 
     async def _forget(self, volume_id: str, uid: str) -> None:
         directory = names.own_directory(self._settings.run_dir, uid) if uid else SocketDir("")

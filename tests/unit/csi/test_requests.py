@@ -49,12 +49,19 @@ def test_publish() -> None:
 
 
 def test_publish_with_everything() -> None:
-    """The pod's own path, its group and a read-only mount are taken over."""
-    asked = publish(readonly=True, context={"mountPath": "/sockets"}, **mount(volume_mount_group="1234"))
+    """The pod's own path, its user, its group and a read-only mount are taken over."""
+    attributes = {"mountPath": "/sockets", "user": "1000"}
+    asked = publish(readonly=True, context=attributes, **mount(volume_mount_group="1234"))
 
     found = requests.parse_publish(asked, MOUNT_POINT)
 
-    assert (found.mounted_at, found.read_only, found.fs_group) == ("/sockets", True, 1234)
+    assert (found.mounted_at, found.read_only, found.user, found.fs_group) == ("/sockets", True, 1000, 1234)
+
+
+@pytest.mark.parametrize("uid", [0, 4294967294])
+def test_user(uid: int) -> None:
+    """A user is any number that a file's owner can have."""
+    assert requests.parse_publish(publish(context={"user": str(uid)}), MOUNT_POINT).user == uid
 
 
 def test_static_pod() -> None:
@@ -95,7 +102,15 @@ def test_static_pod() -> None:
         ({"context": {"mountPath": "/a,b"}}, ["mountPath '/a,b'", "DPDK"]),
         ({"context": {"mountPath": "/a b"}}, ["mountPath '/a b'"]),
         ({"context": {"mountPath": "/" + "x" * 92}}, ["108 bytes"]),
-        ({"context": {"mountpath": "/a", "size": "1Gi"}}, ["mountpath, size", "mountPath only"]),
+        ({"context": {"mountpath": "/a", "size": "1Gi"}}, ["mountpath, size", "mountPath and user only"]),
+        ({"context": {"user": ""}}, ["user ''", "runAsUser"]),
+        ({"context": {"user": "root"}}, ["user 'root'", "runAsUser", "without a name"]),
+        ({"context": {"user": "-1"}}, ["user '-1'"]),
+        ({"context": {"user": "1000:1000"}}, ["user '1000:1000'"]),
+        ({"context": {"user": "1000\n"}}, ["user '1000\\n'"]),
+        ({"context": {"user": "\u0661"}}, ["user", "0 to 4294967294"]),
+        ({"context": {"user": "4294967295"}}, ["user '4294967295'", "0 to 4294967294"]),
+        ({"context": {"user": "9" * 5000}}, ["user '99999999999999999999'"]),
     ],
 )
 def test_refused(changes: dict[str, Any], words: list[str]) -> None:

@@ -26,6 +26,14 @@ def test_no_mount_point(tmp_path: Path) -> None:
     ] * 3
 
 
+def test_mount_points(tmp_path: Path) -> None:
+    """Of several paths those at which something is mounted are told, as they were written."""
+    (tmp_path / "link").symlink_to("/")
+    behind = str(tmp_path / "link" / "proc")
+
+    assert mounts.mount_points(["/proc/", behind, str(tmp_path), "/none/x"]) == {"/proc/", behind}
+
+
 def test_is_of() -> None:
     """A directory is known by its place in its file system, also when it was removed, and another is not."""
     device = mounts.mounted_at("/proc")

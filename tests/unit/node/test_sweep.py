@@ -1,5 +1,6 @@
 """The sweep: what has no owner any more goes, and nothing else."""
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -8,9 +9,9 @@ import msgspec
 import pytest
 
 from podvif import names
-from podvif.model import Attachment, Listener
+from podvif.model import Attachment, Listener, Volume
 from podvif.node.sweep import Sweep
-from tests.fakes.node import Node
+from tests.fakes.node import POD_UID, Node, volume
 from tests.fakes.values import ATTACHMENT, config
 
 CONTAINER = "0123456789abcdef" * 4
@@ -23,6 +24,7 @@ async def sweep(node: Node, grace: float = 0.0) -> None:
     for found in one.without_owner():
         await node.verbs.absent(found)
     await one.remove_files()
+    await one.remove_volumes()
 
 
 async def test_sandbox_is_gone(node: Node) -> None:
@@ -179,6 +181,75 @@ async def test_dead_socket_where_ovs_binds(node: Node) -> None:
     await sweep(node)
 
     assert {path.name for path in node.rundir.glob("vhu*")} == {used}
+
+
+async def unmounted(node: Node) -> Volume:
+    """A volume whose mount is gone, or never came."""
+    made = volume(node)
+    await node.volumes.publish(made)
+    node.mounts.table.clear()
+    return made
+
+
+async def test_volume_is_mounted_nowhere(node: Node) -> None:
+    """A volume that is mounted nowhere goes after the grace with its directory and its record, and one that is mounted stays."""
+    other = volume(node, "11111111-6d0a-4a57-9d7e-2b1f6f3c7a41")
+    await unmounted(node)
+    await node.volumes.publish(other)
+
+    await sweep(node, grace=1000.0)
+    assert len(node.volumes.all()) == 2
+    await sweep(node)
+
+    assert [each.id for each in node.volumes.all()] == [other.id]
+    assert [path.name for path in node.own.iterdir()] == [other.pod.uid]
+    records = names.volume_directory(node.settings.state_dir)
+    assert os.listdir(records) == [names.volume_file(other.id)]  # noqa: PTH208
+
+
+async def test_volume_is_mounted_again(node: Node) -> None:
+    """The grace begins anew for a volume that was mounted between."""
+    made = await unmounted(node)
+    one = Sweep(
+        node.journal, node.switch, node.driver, msgspec.structs.replace(node.settings, sweep_grace=0.05), node.volumes
+    )
+
+    await one.remove_volumes()
+    await asyncio.sleep(0.1)
+    await node.volumes.publish(made)
+    await one.remove_volumes()
+    node.mounts.table.clear()
+    await one.remove_volumes()
+
+    assert [each.id for each in node.volumes.all()] == [made.id]
+
+
+async def test_volume_of_an_attachment(node: Node) -> None:
+    """A volume that is mounted nowhere stays as long as its pod has an attachment with it."""
+    await unmounted(node)
+    args = f"K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p;K8S_POD_UID={POD_UID}"
+    await node.call("ADD", config(), CNI_ARGS=args)
+
+    await sweep(node)
+    assert len(node.volumes.all()) == 1
+    await node.call("DEL", config(), CNI_ARGS=args)
+    await sweep(node)
+
+    assert (node.volumes.all(), list(node.own.iterdir()), node.left()) == ([], [], [])
+
+
+async def test_volume_that_cannot_be_removed(node: Node) -> None:
+    """A volume whose directory cannot go keeps its record, and the next round has it."""
+    await unmounted(node)
+    (node.own / POD_UID).rmdir()
+    (node.own / POD_UID).write_text("")
+    await sweep(node)
+    assert len(node.volumes.all()) == 1
+
+    (node.own / POD_UID).unlink()
+    await sweep(node)
+
+    assert node.volumes.all() == []
 
 
 async def test_ovsdb_is_away(node: Node) -> None:

@@ -268,6 +268,26 @@ async def test_two_mount_paths_of_one_pod(world: World) -> None:
     assert "one volume" in caught.value.remedy
 
 
+async def test_user(world: World) -> None:
+    """A directory belongs to the user that the pod says, beside its group."""
+    await world.daemon().publish(world.volume(user=1000, fs_group=1234))
+
+    assert list(world.directories.owners.values()) == [Access(1000, 1234)]
+
+
+async def test_two_users_of_one_pod(world: World) -> None:
+    """One directory has one owner: the pod's other volume that says another user is refused, and told of fsGroup."""
+    volumes = world.daemon()
+    await volumes.publish(world.volume(name="a", user=1000))
+    before = world.left()
+
+    with pytest.raises(Refused, match="user 1000 and one with 0") as caught:
+        await volumes.publish(world.volume(name="b"))
+
+    assert "fsGroup" in caught.value.remedy
+    assert world.left() == before
+
+
 async def test_volume_of_another_pod(world: World) -> None:
     """A volume's id is one pod's."""
     volumes, volume = world.daemon(), world.volume()
@@ -356,6 +376,75 @@ async def test_told(world: World) -> None:
 
     directory = str(world.own / UID)
     assert told == [(directory, True, True), (directory, False, True)]
+
+
+class Full(FakePodDirectories):
+    """Directories for which there is no space."""
+
+    def ensure_pod_directory(self, path: str, access: Access) -> None:
+        super().ensure_pod_directory(path, access)
+        raise Retry("no space")
+
+
+async def given_up(world: World) -> tuple[Volumes, Volume]:
+    """A volume that failed for a while and then for good, since something else lies at its target."""
+    volume, directories = world.volume(), world.directories
+    world.directories = Full()
+    volumes = world.daemon()
+    with pytest.raises(Retry):
+        await volumes.publish(volume)
+    world.directories = directories
+    volumes = world.daemon()
+    world.target(volume).write_text("")
+    with pytest.raises(Refused, match="no directory"):
+        await volumes.publish(volume)
+    return volumes, volume
+
+
+async def test_given_up(world: World) -> None:
+    """A volume that kubelet has given up is known as mounted nowhere, and forgotten with all but what is another's."""
+    volumes, _ = await given_up(world)
+    assert (len(list(world.own.iterdir())), len(list(world.records.iterdir()))) == (1, 1)
+    (found,) = await volumes.unmounted()
+
+    assert await volumes.forget_unmounted(found, lambda: False)
+
+    assert world.left() == [f"path {Path(found.target).name}"]
+    assert await volumes.unmounted() == volumes.all() == []
+
+
+async def test_not_given_up(world: World) -> None:
+    """What is used, mounted, unpublished or another volume by the time that it would be forgotten is left alone."""
+    volumes, volume = await given_up(world)
+    (found,) = await volumes.unmounted()
+
+    assert not await volumes.forget_unmounted(found, lambda: True)
+    world.target(volume).unlink()
+    await volumes.publish(volume)
+    assert await volumes.unmounted() == []
+    assert not await volumes.forget_unmounted(found, lambda: False)
+    assert list(world.mounts.table) == [volume.target]
+    await volumes.unpublish(volume.id, volume.target)
+    assert not await volumes.forget_unmounted(found, lambda: False)
+    await volumes.publish(world.volume(mounted_at=SocketDir("/other")))
+    world.mounts.table.clear()
+    assert not await volumes.forget_unmounted(found, lambda: False)
+    assert (world.own / UID).is_dir()
+
+
+@pytest.mark.parametrize("first", ["publish", "forget"])
+async def test_published_meanwhile(world: World, first: str) -> None:
+    """Whichever comes first, a volume that is published while it is to be forgotten is published in the end."""
+    volumes, volume = await given_up(world)
+    (found,) = await volumes.unmounted()
+    world.target(volume).unlink()
+
+    acts = {"publish": volumes.publish(volume), "forget": volumes.forget_unmounted(found, lambda: False)}
+    done = await asyncio.gather(*(acts[each] for each in sorted(acts, key=lambda each: each != first)))
+
+    assert (first == "forget") in done
+    assert (list(world.mounts.table), (world.own / UID).is_dir()) == ([volume.target], True)
+    assert [each.id for each in world.daemon().all()] == [volume.id]
 
 
 class Slow(FakePodDirectories):
