@@ -13,14 +13,12 @@ from podvif.lab.node import switch_of
 from podvif.lab.onenode import OneNode, bridge
 from podvif.lab.process import output, wait_any
 from tests.cluster.conftest import PAGES
-from tests.cluster.support import START, dpdk_pod, nad, wait_for_packets
+from tests.cluster.support import dpdk_pod, nad, wait_for_packets, with_own_directory
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 CHART = ROOT / "deploy" / "helm" / "podvif"
 NAMESPACE = "podvif-system"
-START_IN_OWN = ". $MOUNT_POINT/vhostuser.env\n" + START[START.index("exec ") :]
-"""How an application starts that has a directory of its own: no container id is needed."""
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +100,7 @@ def test_pods_are_apart(cluster: OneNode) -> None:
     pods = {
         name: dpdk_pod(name, forward, networks="dpdk") for name, forward in (("victim", "rxonly"), ("thief", "txonly"))
     }
-    for pod in pods.values():
-        pod["spec"]["volumes"][0] = {"name": "vhostuser", "csi": {"driver": "csi.podvif.io"}}
-        pod["spec"]["containers"][0]["command"][-1] = START_IN_OWN
-        cluster.apply(pod)
+    cluster.apply(*map(with_own_directory, pods.values()))
     cluster.wait_ready(*pods)
     wait_for_packets(cluster, "victim")  # its application has made the socket by then
     uid = cluster.kubectl("get", "pod", "victim", "-o", "jsonpath={.metadata.uid}")

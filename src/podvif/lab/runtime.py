@@ -103,6 +103,11 @@ class Containerd:
         if self._child is not None:
             self._child.stop()
 
+    def kill(self) -> None:
+        """End it by SIGKILL; containers go on."""
+        if self._child is not None:
+            self._child.kill()
+
     def _answers(self) -> bool:
         try:
             self.ctr("version")
