@@ -3,9 +3,11 @@
 Law: a pod is written as a user writes it; its application finds its port by the spec's own commands.
 """
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from podvif.lab import image
@@ -106,8 +108,8 @@ def container_of(cluster: OneNode, name: str) -> str:
     return str(container["containerID"]) if container.get("ready") else ""
 
 
-def wait_for_packets(cluster: OneNode, name: str, timeout: float = 60.0) -> int:
-    """Wait until a pod's testpmd has received packets on port 0 since this began; how many it has.
+def wait_for_packets(cluster: OneNode, name: str, port: int = 0, timeout: float = 60.0) -> int:
+    """Wait until a pod's testpmd has received packets on one of its ports since this began; how many it has.
 
     Raises:
         LabError: it had not; the message has its last lines.
@@ -122,14 +124,15 @@ def wait_for_packets(cluster: OneNode, name: str, timeout: float = 60.0) -> int:
                 lines[-1] += raw
                 if not raw.endswith("\n"):
                     continue
-                if screen.feed(lines[-1].rstrip()):
-                    now = screen.ports[0].rx_packets
+                if screen.feed(lines[-1].rstrip()) and port in screen.ports:
+                    now = screen.ports[port].rx_packets
                     first = now if first < 0 else first
                     if now > first:
                         return now
                 lines.append("")
     raise LabError(
-        f"pod {name} ended, or received no packets within {timeout:g} s; its last lines:\n" + "\n".join(lines[-15:])
+        f"pod {name} ended, or received no packets on port {port} within {timeout:g} s; its last lines:\n"
+        + "\n".join(lines[-15:])
     )
 
 
@@ -139,7 +142,22 @@ def _available(descriptor: int) -> bytes:
 
 def wait_until_clean(node: SwitchedNode, timeout: float = 20.0) -> None:
     """Nothing of any pod is left on the node, now or soon: the runtime takes sandboxes away after their pods are gone."""
+    wait_until_none(node.left, timeout)
+
+
+def wait_until_none(look: Callable[[], Sequence[object]], timeout: float = 20.0) -> None:
+    """What one looks for is not there, now or soon."""
     deadline = time.monotonic() + timeout
-    while left := node.left():
+    while left := look():
         assert time.monotonic() < deadline, left
         wait_any([], 0.1)
+
+
+@contextlib.contextmanager
+def in_namespace(cluster: OneNode, name: str) -> Iterator[None]:
+    """In the block kubectl works in this namespace and not in `default`."""
+    cluster.kubectl("config", "set-context", "--current", f"--namespace={name}")
+    try:
+        yield
+    finally:
+        cluster.kubectl("config", "set-context", "--current", "--namespace=default")

@@ -3,28 +3,30 @@
 Law: each test leaves the node without a pod of its own and with podvif; the last one fells the node.
 """
 
-import contextlib
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hatch_build import build_shim
 
+from podvif.lab.cluster import conditions_of
 from podvif.lab.hugepages import hugepages
 from podvif.lab.node import OWN_DIRECTORIES, SwitchedNode, switch_of
 from podvif.lab.onenode import OneNode, bridge, why_not_here
-from podvif.lab.process import output, wait_any
+from podvif.lab.process import wait_any
+from tests.cluster.chart import EXAMPLES, NAMESPACE, ROOT, install, uninstall, upgrade
 from tests.cluster.conftest import PAGES
 from tests.cluster.support import (
     IDLE,
     container_of,
     deployment,
     dpdk_pod,
+    in_namespace,
     nad,
     pod,
     pod_of,
@@ -32,36 +34,31 @@ from tests.cluster.support import (
     wait_until_clean,
     with_own_directory,
 )
-from tests.cluster.test_chart import CHART, EXAMPLES, NAMESPACE, ROOT, helm
 
 SOON = 60.0
 """Seconds after which something that should come by itself counts as not coming."""
 
-NOWHERE = "node.nodeSelector.nowhere=true"
-"""A value of the chart that leaves no node for the daemon."""
+NOWHERE, SOMEWHERE = "node.nodeSelector.nowhere=true", "node.nodeSelector.nowhere=null"
+"""A value of the chart that leaves no node for the daemon, and the one that takes that back."""
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwitchedNode]:
+def node(podvif_images: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwitchedNode]:
     """A cluster with containerd 2, Multus and Open vSwitch, whose node has podvif by the chart."""
     if reason := why_not_here(2):
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("l")
-    archives = folder / "podvif"
-    output([sys.executable, str(ROOT / "scripts" / "build-image"), "--output", str(archives), "node"], timeout=300)
     with (
         hugepages(PAGES),
-        OneNode(folder, network=bridge(), multus=True, containerd=2) as cluster,
+        OneNode(tmp_path_factory.mktemp("l"), network=bridge(), multus=True, containerd=2) as cluster,
         switch_of(cluster.machine) as switch,
     ):
-        cluster.runtime.import_images(archives.glob("*.tar"))
-        helm(cluster, "install", "podvif", str(CHART), "--create-namespace")
-        wait_for_daemon(cluster)
+        cluster.runtime.import_images([podvif_images["node"]])
+        install(cluster)
         cluster.apply(nad("server", vhostuserMode="server"), nad("client", vhostuserMode="client"))
         yield SwitchedNode(cluster, switch)
         for namespace in ("default", "dpdk"):  # what a test that failed has left
             cluster.kubectl("delete", "deployments,pods", "--all", f"--namespace={namespace}", "--grace-period=1")
-        helm(cluster, "uninstall", "podvif", "--wait")
+        uninstall(cluster)
 
 
 @pytest.fixture
@@ -76,26 +73,10 @@ def pair(node: SwitchedNode) -> Iterator[None]:
     wait_until_clean(node)
 
 
-def wait_for_daemon(cluster: OneNode) -> None:
-    """Wait until the DaemonSet's pods are those of its last change, and ready."""
-    cluster.kubectl("rollout", "status", "daemonset/podvif-node", f"--namespace={NAMESPACE}", "--timeout=90s")
-
-
-def upgrade(cluster: OneNode, value: str) -> None:
-    """Upgrade the chart to have this value and else its own; a pod of the DaemonSet is replaced by another or, nowhere, by none."""
-    helm(cluster, "upgrade", "podvif", str(CHART), "--set", value)
-    if value == NOWHERE:
-        cluster.kubectl("wait", "pods", "--all", "--for=delete", f"--namespace={NAMESPACE}", "--timeout=90s")
-
-
-@contextlib.contextmanager
-def namespace(cluster: OneNode, name: str) -> Iterator[None]:
-    """The namespace that kubectl is about."""
-    cluster.kubectl("config", "set-context", "--current", f"--namespace={name}")
-    try:
-        yield
-    finally:
-        cluster.kubectl("config", "set-context", "--current", "--namespace=default")
+def take_daemon_away(cluster: OneNode) -> None:
+    """Upgrade the chart to have no node: its DaemonSet stays, and so does what it has installed."""
+    upgrade(cluster, "--set", NOWHERE)
+    cluster.kubectl("wait", "pods", "--all", "--for=delete", f"--namespace={NAMESPACE}", "--timeout=90s")
 
 
 # -- upgrades ------------------------------------------------------------------------------------------------------------
@@ -105,16 +86,17 @@ def test_packets_during_an_upgrade(node: SwitchedNode) -> None:
     """Packets go on in both modes, between pods that are not root, under "restricted", while the chart is upgraded and while no daemon runs: no link, OVS port, socket or container is touched."""
     cluster = node.cluster
     cluster.apply(EXAMPLES / "csi.yaml")
-    with namespace(cluster, "dpdk"):
+    with in_namespace(cluster, "dpdk"):
         cluster.wait_ready("sender", "receiver")
         received = [wait_for_packets(cluster, "receiver")]
         before = what_carries_packets(node, "sender", "receiver")
 
-        for value in ("config.node.resync_interval=31", NOWHERE, "config.node.resync_interval=32"):
-            upgrade(cluster, value)
-            if value != NOWHERE:
-                wait_for_daemon(cluster)
-            received.append(wait_for_packets(cluster, "receiver"))
+        upgrade(cluster, "--set", "config.node.resync_interval=31")
+        received.append(wait_for_packets(cluster, "receiver"))
+        take_daemon_away(cluster)
+        received.append(wait_for_packets(cluster, "receiver"))
+        upgrade(cluster, "--set", SOMEWHERE)
+        received.append(wait_for_packets(cluster, "receiver"))
 
         assert what_carries_packets(node, "sender", "receiver") == before
         assert received == sorted(received)
@@ -181,13 +163,14 @@ def test_pods_during_an_upgrade(node: SwitchedNode, tmp_path: Path) -> None:
     cluster.install_plugin(tmp_path / "podvif-cni")
     names = [f"early-{number}" for number in range(5)], [f"late-{number}" for number in range(5)]
 
-    upgrade(cluster, NOWHERE)
+    take_daemon_away(cluster)
     assert plugin.read_bytes() != ours
     create(cluster, names[0])
     wait_for_failure(cluster)
-    upgrade(cluster, "config.node.resync_interval=33")
-    create(cluster, names[1])
-    wait_for_daemon(cluster)
+    with ThreadPoolExecutor() as pool:
+        upgraded = pool.submit(upgrade, cluster, "--set", SOMEWHERE)
+        create(cluster, names[1])
+        upgraded.result()
     cluster.wait_ready(*names[0], *names[1], timeout=2 * SOON)
 
     assert plugin.read_bytes() == ours
@@ -219,19 +202,22 @@ def test_drain(node: SwitchedNode) -> None:
     cluster = node.cluster
     cluster.apply(pod("single", IDLE, networks="client"))
     cluster.wait_ready("single")
-    daemon = cluster.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=jsonpath={.items[*].metadata.uid}")
+    daemon = daemons(cluster)
 
     cluster.kubectl("drain", cluster.node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s")
     wait_until_clean(node)
     assert cluster.kubectl("get", "pods", "--field-selector=spec.nodeName=" + cluster.node, "--output=name") == ""
-    wait_for_daemon(cluster)
-    assert daemon == cluster.kubectl(
-        "get", "pods", f"--namespace={NAMESPACE}", "--output=jsonpath={.items[*].metadata.uid}"
-    )
+    assert daemons(cluster) == daemon
 
     cluster.kubectl("uncordon", cluster.node)
     pod_of(cluster, "sender")
     wait_for_packets(cluster, pod_of(cluster, "receiver"))
+
+
+def daemons(cluster: OneNode) -> set[tuple[str, bool]]:
+    """The DaemonSet's pods, and whether they are ready."""
+    found = json.loads(cluster.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=json"))["items"]
+    return {(each["metadata"]["uid"], conditions_of(each)["Ready"] == "True") for each in found}
 
 
 @pytest.mark.usefixtures("pair")
