@@ -77,7 +77,7 @@ def test_specs_commands(multus: DpdkNode) -> None:
     for theirs, ours in CHANGED:
         assert theirs in testpmd
         testpmd = testpmd.replace(theirs, ours)
-    find = SPECS_ID + """VHU_PORT=`sed 's/.*"vhostname": *"\\([^"]*\\).*/\\1/' $MOUNT_POINT/$CONTAINER_ID-eth1`\n"""
+    find = SPECS_ID + """VHU_PORT=`sed -n 's/.*"vhostname": *"\\([^"]*\\).*/\\1/p' $MOUNT_POINT/$CONTAINER_ID-eth1`\n"""
     # Multus calls what it adds net1 unless asked otherwise; the specification's ports are called eth*.
     networks = json.dumps([{"name": "spec", "interface": "eth1"}])
     cluster.apply(pod("spec", f"{find}exec stdbuf -oL {testpmd}", networks=networks, pages=SPECS_PAGES))
