@@ -1,6 +1,6 @@
 """The life of a node that has podvif by its chart: upgrades under traffic, plugins of other versions, a drain, a power failure.
 
-Law: each test leaves the node without a pod of its own and with podvif; the last one fells the node.
+Law: each test leaves the node without a pod of its own and with podvif; the last ones fell the node.
 """
 
 import json
@@ -220,9 +220,10 @@ def daemons(cluster: OneNode) -> set[tuple[str, bool]]:
     return {(each["metadata"]["uid"], conditions_of(each)["Ready"] == "True") for each in found}
 
 
+@pytest.mark.parametrize("first", ["switch", "kubelet"])
 @pytest.mark.usefixtures("pair")
-def test_power_failure(node: SwitchedNode) -> None:
-    """After a power failure the pods of before come up with packets, each with a new sandbox and one port, and nothing of the former sandboxes is left."""
+def test_power_failure(node: SwitchedNode, first: str) -> None:
+    """After a power failure the pods of before come up with packets, each with a new sandbox and one port, and nothing of the former sandboxes is left, whoever starts first: Open vSwitch, or kubelet and with it podvif."""
     cluster = node.cluster
     cluster.apply(pod("shared", IDLE, networks="client"))
     cluster.wait_ready("shared")
@@ -232,7 +233,14 @@ def test_power_failure(node: SwitchedNode) -> None:
     standing = kinds(node.left())
     assert owners(node) == sandboxes
 
-    node.reboot()
+    node.lose_power()
+    if first == "switch":
+        node.start_switch()
+        node.start_kubelet()
+    else:
+        node.start_kubelet()
+        wait_for_file(node.machine.path("/run/podvif/cni.sock"))
+        node.start_switch()
     for name, former in containers.items():
         wait_for_another_container(cluster, name, former)
     wait_for_packets(cluster, pods[-1])
@@ -243,6 +251,14 @@ def test_power_failure(node: SwitchedNode) -> None:
     while owners(node) != now or kinds(node.left()) != standing or any(old in str(node.left()) for old in sandboxes):
         assert time.monotonic() < deadline, (sandboxes, now, node.left())
         wait_any([], 0.2)
+
+
+def wait_for_file(path: Path) -> None:
+    """Wait until there is something of that name; its folder need not be there."""
+    deadline = time.monotonic() + SOON
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        wait_any([], 0.1)
 
 
 def owners(node: SwitchedNode) -> set[str]:

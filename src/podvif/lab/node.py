@@ -66,18 +66,21 @@ class SwitchedNode:
             *(f"volume record {path}" for path in sorted(volumes.glob("*"))),
         ]
 
-    def reboot(self) -> None:
-        """Power fails and comes back: nobody says goodbye, disks are kept, everything is started again.
-
-        Open vSwitch is up before kubelet is.  The cluster has not noticed: its pods are as they were until kubelet has looked.
-        """
+    def lose_power(self) -> None:
+        """Power fails: nobody says goodbye, disks are kept.  The cluster has not noticed: it takes its pods for what they were."""
         self.cluster.kubelet.kill()
         self.cluster.runtime.kill()
         self.switch.kill_vswitchd()
         self.switch.kill_ovsdb()
         self.machine.lose_power()
+
+    def start_switch(self) -> None:
+        """Start Open vSwitch again, on the database that it has."""
         self.switch.start_ovsdb()
         self.switch.start_vswitchd()
+
+    def start_kubelet(self) -> None:
+        """Start the runtime and kubelet again, which will find that no pod runs any more."""
         self.cluster.runtime.start()
         self.cluster.kubelet.start()
 
