@@ -114,25 +114,23 @@ def wait_for_packets(cluster: OneNode, name: str, port: int = 0, timeout: float 
     Raises:
         LabError: it had not; the message has its last lines.
     """
-    screen, first, lines = Screen(), -1, [""]
+    screen, first, line, whole = Screen(), -1, "", False
     deadline = time.monotonic() + timeout
     with cluster.following(name) as log:
         while time.monotonic() < deadline and wait_any([log.stdout.fileno()], deadline - time.monotonic()):
             if not (text := _available(log.stdout.fileno())):
                 break  # its container has ended
-            for raw in text.decode(errors="replace").splitlines(keepends=True):
-                lines[-1] += raw
-                if not raw.endswith("\n"):
-                    continue
-                if screen.feed(lines[-1].rstrip()) and port in screen.ports:
+            *lines, line = (line + text.decode(errors="replace")).split("\n")
+            for each in lines:
+                whole = whole or "NIC statistics" in each  # what was printed before may be the half of another port's
+                if whole and screen.feed(each.rstrip()) and port in screen.ports:
                     now = screen.ports[port].rx_packets
                     first = now if first < 0 else first
                     if now > first:
                         return now
-                lines.append("")
     raise LabError(
         f"pod {name} ended, or received no packets on port {port} within {timeout:g} s; its last lines:\n"
-        + "\n".join(lines[-15:])
+        + cluster.kubectl("logs", name, "--tail=15")
     )
 
 

@@ -214,9 +214,11 @@ class OneNode:
 
     @contextlib.contextmanager
     def following(self, pod: str) -> Iterator[Child]:
-        """`kubectl logs --follow` of a pod, its lines in the child's `stdout`."""
+        """`kubectl logs --follow` of a pod, the lines that come from now on in the child's `stdout`; it ends with the container."""
         log = self.folder / f"logs-{pod}.err"
-        child = Child(self._kubectl("logs", "--follow", pod), log=log, pipe=True, name=f"kubectl logs {pod}")
+        child = Child(
+            self._kubectl("logs", "--follow", "--tail=0", pod), log=log, pipe=True, name=f"kubectl logs {pod}"
+        )
         try:
             yield child
         finally:
