@@ -38,12 +38,12 @@ from tests.cluster.support import (
 SOON = 60.0
 """Seconds after which something that should come by itself counts as not coming."""
 
-NOWHERE, SOMEWHERE = "node.nodeSelector.nowhere=true", "node.nodeSelector.nowhere=null"
+NOWHERE, SOMEWHERE = "node.nodeSelector.nowhere=here", "node.nodeSelector.nowhere=null"
 """A value of the chart that leaves no node for the daemon, and the one that takes that back."""
 
 
 @pytest.fixture(scope="module")
-def node(podvif_images: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwitchedNode]:
+def installed(podvif_images: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwitchedNode]:
     """A cluster with containerd 2, Multus and Open vSwitch, whose node has podvif by the chart."""
     if reason := why_not_here(2):
         pytest.skip(reason)
@@ -56,21 +56,26 @@ def node(podvif_images: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
         install(cluster)
         cluster.apply(nad("server", vhostuserMode="server"), nad("client", vhostuserMode="client"))
         yield SwitchedNode(cluster, switch)
-        for namespace in ("default", "dpdk"):  # what a test that failed has left
-            cluster.kubectl("delete", "deployments,pods", "--all", f"--namespace={namespace}", "--grace-period=1")
         uninstall(cluster)
 
 
 @pytest.fixture
-def pair(node: SwitchedNode) -> Iterator[None]:
-    """Deployments `receiver` and `sender` of pods that exchange packets, in both modes; once deleted, they leave nothing."""
+def node(installed: SwitchedNode) -> Iterator[SwitchedNode]:
+    """The node; the pods of a test are deleted after it, and leave nothing there."""
+    yield installed
+    for namespace in ("default", "dpdk"):
+        what = ["deployments,pods", "--all", f"--namespace={namespace}", "--grace-period=1", "--timeout=90s"]
+        installed.cluster.kubectl("delete", *what)
+    wait_until_clean(installed)
+
+
+@pytest.fixture
+def pair(node: SwitchedNode) -> None:
+    """Deployments `receiver` and `sender` of pods that exchange packets, in both modes."""
     cluster = node.cluster
     for name, forward, mode in (("receiver", "rxonly", "server"), ("sender", "txonly", "client")):
         cluster.apply(deployment(with_own_directory(dpdk_pod(name, forward, networks=mode))))
     wait_for_packets(cluster, pod_of(cluster, "receiver"))
-    yield
-    cluster.kubectl("delete", "deployments,pods", "--all", "--grace-period=1")
-    wait_until_clean(node)
 
 
 def take_daemon_away(cluster: OneNode) -> None:
@@ -102,7 +107,6 @@ def test_packets_during_an_upgrade(node: SwitchedNode) -> None:
         assert received == sorted(set(received))
         cluster.delete("sender", "receiver")
     assert set(connections(node)) > set(before["connections"])  # they would have been noticed
-    wait_until_clean(node)
 
 
 def what_carries_packets(node: SwitchedNode, *pods: str) -> dict[str, Any]:
@@ -175,8 +179,6 @@ def test_pods_during_an_upgrade(node: SwitchedNode, tmp_path: Path) -> None:
 
     assert plugin.read_bytes() == ours
     assert len(node.switch.ports()) == len(names[0] + names[1])
-    cluster.delete(*names[0], *names[1])
-    wait_until_clean(node)
 
 
 def create(cluster: OneNode, names: list[str]) -> None:

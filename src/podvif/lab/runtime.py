@@ -130,8 +130,8 @@ class Containerd:
         return self.ctr("containers", "list", "--quiet").split()
 
     def sandbox_of(self, namespace: str, pod: str) -> str:
-        """The id of a pod's sandbox, empty when it has none."""
-        for container in self.containers():
+        """The id of a pod's sandbox that runs, empty when it has none."""
+        for container in self.ctr("tasks", "list", "--quiet").split():
             with contextlib.suppress(LabError):  # it went while we looked
                 labels = json.loads(self.ctr("containers", "info", container)).get("Labels") or {}
                 named = (labels.get("io.kubernetes.pod.namespace"), labels.get("io.kubernetes.pod.name"))
