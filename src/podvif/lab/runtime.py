@@ -125,10 +125,6 @@ class Containerd:
         for archive in archives:
             self.ctr("images", "import", str(archive), timeout=300)
 
-    def containers(self) -> list[str]:
-        """The ids of all containers and sandboxes."""
-        return self.ctr("containers", "list", "--quiet").split()
-
     def sandbox_of(self, namespace: str, pod: str) -> str:
         """The id of a pod's sandbox that runs, empty when it has none."""
         for container in self.ctr("tasks", "list", "--quiet").split():
