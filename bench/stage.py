@@ -26,8 +26,8 @@ from podvif.lab.signals import Signals
 BRIDGE = "br-bench"
 STANDING = "vhustanding"
 
-LOOK = 0.004
-"""Seconds between two looks at the processor time of those who have been paused."""
+LOOK = 0.03
+"""Seconds between two looks at the processor time of those who have been paused: longer than recovery's pause after a verb."""
 
 BUSY = 0.0004
 """Seconds of processor time between two looks that count as being busy."""

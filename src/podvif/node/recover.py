@@ -35,7 +35,8 @@ from podvif.settings import Settings
 _LOG = logging.getLogger(__name__)
 
 _PAUSE = 0.02
-"""Seconds between two looks at one attachment: a pod that deletes its files in a loop gets no more of the daemon."""
+"""Seconds between two looks at one attachment, a verb's last one included: a pod that deletes its files in a loop gets no more
+of the daemon, and the events of what an ADD itself has done are looked into when it has been answered."""
 
 _MISSING = 1.0
 """Seconds until a directory, or a vswitchd, that is not there is looked for again."""
@@ -131,6 +132,7 @@ class Recovery:
         self._sweep = Sweep(journal, switch, driver, settings, volumes)
         self._pending: dict[Attachment, str] = {}
         self._workers: dict[Attachment, asyncio.Task[None]] = {}
+        self._looked: dict[Attachment, float] = {}
         self._turn = asyncio.Lock()
         self._again: dict[Attachment, _Again] = {}
         self._said: dict[Attachment, str] = {}
@@ -168,6 +170,7 @@ class Recovery:
         self._switch.on_connect(lambda: self.touch_all("OVSDB"))
         self._switch.on_ports(self._ports_changed)
         self._verbs.on_failure(lambda attachment: self.touch(attachment, "a verb failed"))
+        self._verbs.on_end(self._note_look)
         self._verbs.on_several(lambda attachment: self.touch(attachment, "ADD of several"))
         self._volumes.on_directory(self._directory_changed)
         for directory in self._volumes.directories():
@@ -267,6 +270,7 @@ class Recovery:
         """Drop what was noted of attachments that a DEL has removed since: nobody tells us of that."""
         self._links = self.links()
         self._said = {attachment: said for attachment, said in self._said.items() if self._journal.get(attachment)}
+        self._looked = {attachment: when for attachment, when in self._looked.items() if self._journal.get(attachment)}
         for attachment in [attachment for attachment in self._again if not self._journal.get(attachment)]:
             self._rest(attachment)
 
@@ -320,14 +324,18 @@ class Recovery:
     async def _work(self, attachment: Attachment) -> None:
         try:
             while attachment in self._pending:
+                await asyncio.sleep(self._looked.get(attachment, 0.0) + _PAUSE - time.monotonic())
                 # A look holds up the event loop while it observes: before each, everybody else has the loop once.  What it
                 # then does or waits for is at nobody's expense, and holds up no other look.
                 async with self._turn:
                     await asyncio.sleep(0)
                 await self._look(attachment, self._pending.pop(attachment))
-                await asyncio.sleep(_PAUSE)
+                self._note_look(attachment)
         finally:
             del self._workers[attachment]
+
+    def _note_look(self, attachment: Attachment) -> None:
+        self._looked[attachment] = time.monotonic()
 
     async def _look(self, attachment: Attachment, cause: str) -> None:
         entry = self._journal.get(attachment)

@@ -48,6 +48,10 @@ Measure = Callable[[str, str, float], None]
 """Is told of each verb that ended: its name, its result (ok, retry, refused, bug) and the seconds it took."""
 
 
+Say = Callable[[], None]
+"""Writes a line of the log, once the answer is on its way: nobody waits for the line."""
+
+
 class Server:
     """Serves the CNI plugin and the command line.
 
@@ -112,22 +116,25 @@ class Server:
 
     async def _serve(self, client: "_Client", frame: bytes) -> None:
         try:
-            data = msgspec.json.encode(await self._answer(frame))
-            await client.tell(_LENGTH.pack(len(data)) + data)
+            reply, say = await self._answer(frame)
+            data = msgspec.json.encode(reply)
+            client.tell(_LENGTH.pack(len(data)) + data)
+            os.sched_yield()  # whoever waits for the answer goes first where there is one processor for both
+            say()
+            await client.gone()
         except asyncio.CancelledError:
             _LOG.info("a client had not been answered, or not read its answer, when the daemon was stopped")
             client.drop()
             raise
 
-    async def _answer(self, data: bytes) -> _Reply:
+    async def _answer(self, data: bytes) -> tuple[_Reply, Say]:
         try:
             frame = msgspec.json.decode(data, type=_Frame)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return _failed(
-                Refused(f"the CNI plugin sent no request: {error}", code=errors.DECODING_FAILURE), cni.NEWEST_VERSION
-            )
+            refused = Refused(f"the CNI plugin sent no request: {error}", code=errors.DECODING_FAILURE)
+            return _failed(refused, cni.NEWEST_VERSION), _nothing
         if frame.query:
-            return await self._query(frame.query)
+            return await self._query(frame.query), _nothing
         return await self._call(frame)
 
     async def _query(self, name: str) -> _Reply:
@@ -140,7 +147,7 @@ class Server:
                 _LOG.exception("unforeseen, while answering the query %s", name)
             return _failed(error, cni.NEWEST_VERSION)
 
-    async def _call(self, frame: _Frame) -> _Reply:
+    async def _call(self, frame: _Frame) -> tuple[_Reply, Say]:
         began = time.monotonic()
         self.plugin_version = frame.shim or self.plugin_version
         context = {
@@ -155,21 +162,25 @@ class Server:
             CONTEXT.set({**CONTEXT.get(), **_about(request)})
             answer, steps = await self._verbs.answer(request)
         except PodvifError as error:
-            self._done(frame, began, error)
-            _log(began, "failed", logging.WARNING, error=error.message, code=error.code)
-            return _failed(error, cni.answer_version(frame.stdin))
+            say = _line(
+                self._done(frame, began, error), "failed", logging.WARNING, error=error.message, code=error.code
+            )
+            return _failed(error, cni.answer_version(frame.stdin)), say
         except Exception as error:  # noqa: BLE001  the one place: the runtime gets a document whatever happens
             _LOG.exception("unforeseen")
-            self._done(frame, began, error)
-            _log(began, "failed", logging.ERROR, error=repr(error), code=errors.INTERNAL)
-            return _failed(error, cni.answer_version(frame.stdin))
-        self._done(frame, began, None)
-        _log(began, "ok", logging.INFO, steps=[step.value for step in steps])
-        return _Reply(0, "" if answer is None else msgspec.json.encode(answer).decode() + "\n")
+            say = _line(
+                self._done(frame, began, error), "failed", logging.ERROR, error=repr(error), code=errors.INTERNAL
+            )
+            return _failed(error, cni.answer_version(frame.stdin)), say
+        say = _line(self._done(frame, began, None), "ok", logging.INFO, steps=[step.value for step in steps])
+        return _Reply(0, "" if answer is None else msgspec.json.encode(answer).decode() + "\n"), say
 
-    def _done(self, frame: _Frame, began: float, error: Exception | None) -> None:
+    def _done(self, frame: _Frame, began: float, error: Exception | None) -> float:
+        """Have the verb counted; the seconds that it took."""
+        seconds = time.monotonic() - began
         if self._measure is not None:
-            self._measure(frame.env.get("CNI_COMMAND", ""), result_of(error), time.monotonic() - began)
+            self._measure(frame.env.get("CNI_COMMAND", ""), result_of(error), seconds)
+        return seconds
 
 
 def _about(request: cni.Request) -> dict[str, str]:
@@ -192,9 +203,15 @@ def _bind(path: str) -> socket.socket:
     return listener
 
 
-def _log(began: float, result: str, level: int, **fields: Any) -> None:
-    milliseconds = round((time.monotonic() - began) * 1000, 2)
-    _LOG.log(level, "%s in %.1f ms", result, milliseconds, extra={"result": result, "ms": milliseconds, **fields})
+def _line(seconds: float, result: str, level: int, **fields: Any) -> Say:
+    """The verb's line in the log."""
+    milliseconds = round(seconds * 1000, 2)
+    extra = {"result": result, "ms": milliseconds, **fields}
+    return lambda: _LOG.log(level, "%s in %.1f ms", result, milliseconds, extra=extra)
+
+
+def _nothing() -> None:
+    """There is nothing to say of a query."""
 
 
 def _failed(error: BaseException, version: str) -> _Reply:
@@ -262,10 +279,13 @@ class _Client(asyncio.Protocol):
         """Close at once."""
         self._transport.abort()
 
-    async def tell(self, data: bytes) -> None:
-        """Send this, hang up, and return when it has gone, or nobody is there to take it."""
+    def tell(self, data: bytes) -> None:
+        """Send this, and hang up once it has gone."""
         self._transport.write(data)
         self.hang_up()
+
+    async def gone(self) -> None:
+        """Return when what was sent has gone, or nobody is there to take it."""
         await self._gone
 
 

@@ -153,14 +153,14 @@ class WatchedIdl(idl.Idl):
         for row in self.tables["Open_vSwitch"].rows.values():
             if self._dirty_root <= _NUMBERS:
                 self.replica.facts = msgspec.structs.replace(
-                    self.replica.facts, next_cfg=row.next_cfg, cur_cfg=row.cur_cfg
+                    self.replica.facts, next_cfg=_one(row, "next_cfg"), cur_cfg=_one(row, "cur_cfg")
                 )
                 continue
             self.replica.facts = SwitchFacts(
                 dpdk_initialized=bool(row.dpdk_initialized),
                 iface_types=frozenset(row.iface_types),
-                ovs_version=_first(row.ovs_version) or "",
-                dpdk_version=_first(row.dpdk_version) or "",
+                ovs_version=_one(row, "ovs_version") or "",
+                dpdk_version=_one(row, "dpdk_version") or "",
                 next_cfg=row.next_cfg,
                 cur_cfg=row.cur_cfg,
                 other_config=dict(row.other_config),
@@ -190,23 +190,30 @@ class WatchedIdl(idl.Idl):
         return SeenPort(
             name=name,
             bridge=self._bridge_of.get(port.uuid),
-            type=interface.type,
-            external_ids=dict(interface.external_ids),
-            vhost_server_path=interface.options.get("vhost-server-path"),
-            ofport=_first(interface.ofport),
-            error=_first(interface.error),
-            mtu_request=_first(interface.mtu_request),
-            tag=_first(port.tag),
-            link_up=_first(interface.link_state) == "up",
-            status=dict(interface.status),
+            type=_one(interface, "type") or "",
+            external_ids=_map(interface, "external_ids"),
+            vhost_server_path=_map(interface, "options").get("vhost-server-path"),
+            ofport=_one(interface, "ofport"),
+            error=_one(interface, "error"),
+            mtu_request=_one(interface, "mtu_request"),
+            tag=_one(port, "tag"),
+            link_up=_one(interface, "link_state") == "up",
+            status=_map(interface, "status"),
         )
 
 
-def _first(column: Any) -> Any:
-    """An optional column's value: the library gives a list of none or one."""
-    if isinstance(column, list):
-        return column[0] if column else None
-    return column
+def _one(row: Any, column: str) -> Any:
+    """The value of a column that has one or none, as the server sent it.
+
+    Asked by its attribute, a row converts a set or a map to Python's types, back and once more, since a transaction may have changed
+    it; here none runs.
+    """
+    return next((atom.value for atom in row._data[column].values), None)  # noqa: SLF001
+
+
+def _map(row: Any, column: str) -> dict[str, str]:
+    """The value of a map of strings, likewise."""
+    return {key.value: value.value for key, value in row._data[column].values.items()}  # noqa: SLF001
 
 
 class PlugContext(threading.local):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from podvif.host import sockdiag
-from podvif.host.sockdiag import BoundSockets, is_bound
+from podvif.host.sockdiag import _File, is_bound
 
 
 def bound(stack: ExitStack, path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
@@ -108,9 +108,8 @@ def test_another_device_and_the_bound_name(tmp_path: Path) -> None:
     found = path.stat()
 
     def holds(inode: int, device: int, name: str) -> bool:
-        sockets = BoundSockets()
-        sockets.add(message(inode, device, name.encode() + b"\0"))
-        return sockets.holder(str(path), found) == SOCKET
+        file, told = _File(str(path), found), message(inode, device, name.encode() + b"\0")
+        return file.mark in told and file.holder(told) == SOCKET
 
     device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
     assert holds(found.st_ino, device, "/elsewhere")
@@ -120,12 +119,11 @@ def test_another_device_and_the_bound_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 15, 16, 17, 19, 20, 25])
-def test_message_that_ends_early(length: int) -> None:
+def test_message_that_ends_early(tmp_path: Path, length: int) -> None:
     """A message without a file holds nothing, and is no error."""
-    sockets = BoundSockets()
-    sockets.add(message(7, 0, b"/vhu")[:length])
+    found = tmp_path.stat()
 
-    assert not sockets._files
+    assert not _File("/vhu", found).holder(message(found.st_ino, 0, b"/vhu")[:length])
 
 
 def test_namespace_that_is_gone() -> None:

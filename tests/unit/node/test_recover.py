@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from podvif.core.attach import Link, Step
 from podvif.errors import Retry
 from podvif.host import files
 from podvif.model import Attachment, Goal, IpamCall, Listener, SocketFile
+from podvif.node.recover import _PAUSE
 from podvif.node.server import Server
 from tests.fakes.ipam import FakeIpam
 from tests.fakes.node import MODE, MakeNode, Node, recovering, until
@@ -222,6 +224,16 @@ async def test_failed_verb_is_followed_up(make_node: MakeNode) -> None:
         assert goal(node) is Goal.LEAVING
 
         await until(lambda: goal(node) is None)
+
+
+async def test_pause_after_a_verb(node: Node) -> None:
+    """What an ADD itself has done is looked into, and not before a pause after its end: whoever called it goes first."""
+    async with recovering(node):
+        await node.call("ADD", network(Listener.OVS))
+        ended, looks = node.recovery._looked[ATTACHMENT], node.life.looks
+        await until(lambda: node.life.looks > looks)
+
+        assert time.monotonic() - ended >= _PAUSE
 
 
 async def test_directory_is_made_again(node: Node) -> None:

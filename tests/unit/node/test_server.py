@@ -127,6 +127,29 @@ async def test_call(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert (first["result"], first["steps"]) == ("ok", ["plug"])
 
 
+async def test_answer_before_its_line(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An answer is on its way before its line is written to the log."""
+    there: list[bytes] = []
+    frame = json.dumps({"env": environment("ADD"), "stdin": base64.b64encode(json.dumps(config()).encode()).decode()})
+
+    def look(record: logging.LogRecord) -> bool:
+        if record.msg == "%s in %.1f ms":
+            there.append(client.recv(LENGTH.size, socket.MSG_DONTWAIT))
+        return True
+
+    caplog.handler.addFilter(look)
+    with caplog.at_level(logging.INFO), socket.socket(socket.AF_UNIX) as client:
+        async with serving(path):
+            client.connect(str(path))
+            client.send(LENGTH.pack(len(frame)) + frame.encode())
+            async with asyncio.timeout(10):
+                while not there:  # noqa: ASYNC110  the line is the event
+                    await asyncio.sleep(0)
+    caplog.handler.removeFilter(look)
+
+    assert LENGTH.unpack(there[0])[0] > 0
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
