@@ -7,6 +7,7 @@ Neutron says itself.
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from podvif.lab.hugepages import hugepages
 from podvif.lab.machine import Machine
 from podvif.lab.neutron import Mechanism, PrivateNeutron, look_for_all
 from podvif.lab.onenode import OneNode
-from podvif.lab.process import LabError
+from podvif.lab.process import LabError, wait_any
 from tests.cluster.chart import EXAMPLES, NAMESPACE, files, helm, install, uninstall, upgrade, wait_until_only
 from tests.cluster.conftest import PAGES
 from tests.cluster.support import IDLE, dpdk_pod, in_namespace, pod, wait_for_packets, wait_until_none
@@ -183,9 +184,8 @@ def test_leader_is_killed(installed: World) -> None:
     """When the controller that leads is killed the other replica takes over, and a new pod gets its port."""
     cluster = installed.cluster
     # Where a node has to bear both of them they can have no port, and so no probe.
-    soon = "lease_duration=5,lease_renew_deadline=3,lease_retry_period=0.5,metrics_bind="
-    options = ",".join(f"config.controller.{option}" for option in soon.split(","))
-    upgrade(cluster, "--set", f"controller.replicas=2,{options}")
+    options = {"metrics_bind": "", "lease_duration": 5, "lease_renew_deadline": 3, "lease_retry_period": 0.5}
+    upgrade(cluster, "--set=controller.replicas=2", f"--set-json=config.controller={json.dumps(options)}")
     killed = leader(cluster)
     uid = cluster.kubectl("get", f"pod/{killed}", f"--namespace={NAMESPACE}", "--output=jsonpath={.metadata.uid}")
     os.kill(process_of(uid), signal.SIGKILL)
@@ -200,28 +200,36 @@ def test_leader_is_killed(installed: World) -> None:
 
 
 def test_uninstalled_too_early(installed: World) -> None:
-    """A pod that stood when the chart was uninstalled cannot be deleted, and goes with all that is its own when the chart is installed again."""
+    """Pods that stand when the chart is uninstalled go on exchanging packets but cannot be deleted, and go with all that is their own when the chart is installed again."""
     cluster = installed.cluster
-    cluster.apply(pod("late", IDLE, sockets=False))
-    cluster.wait_ready("late")
-    uninstall(cluster)
-    cluster.kubectl("delete", "pod/late", "--grace-period=1", "--wait=false")
-    failed = "--field-selector=reason=FailedKillPod,involvedObject.name=late"
-    wait_until_none(lambda: [] if cluster.kubectl("get", "events", failed, "--output=name") else ["no event"], 60)
-    assert len(installed.left()) == 3, "its PodVif, its device and its port are there"
+    cluster.apply(EXAMPLES / "neutron.yaml")
+    with in_namespace(cluster, "dpdk"):
+        cluster.wait_ready("sender", "receiver")
+        uninstall(cluster)
+        wait_for_packets(cluster, "receiver")
+        cluster.kubectl("delete", "pod/receiver", "--grace-period=1", "--wait=false")
+        failed = "--field-selector=reason=FailedKillPod,involvedObject.name=receiver"
+        wait_until_none(lambda: [] if cluster.kubectl("get", "events", failed, "--output=name") else ["no event"], 60)
+        assert len(installed.left()) == 6, "both have a PodVif, an OVS port and a Neutron port"
 
-    install(cluster, *installed.values)
-    cluster.kubectl("wait", "pod/late", "--for=delete", "--timeout=90s")
+        install(cluster, *installed.values)
+        cluster.kubectl("wait", "pod/receiver", "--for=delete", "--timeout=90s")
+        cluster.delete("sender")
     wait_until_none(installed.left)
 
 
 def leader(cluster: OneNode) -> str:
-    """The controller's pod that leads: its log begins with the name that the Lease has."""
+    """The controller's pod that leads, now or soon: the Lease names it."""
     there = f"--namespace={NAMESPACE}"
-    holder = cluster.kubectl("get", "lease/podvif-controller", there, "--output=jsonpath={.spec.holderIdentity}")
-    pods = cluster.kubectl("get", "pods", there, "--selector=app.kubernetes.io/component=controller", "--output=name")
-    (found,) = (name for name in pods.split() if f"{holder} follows" in cluster.kubectl("logs", name, there))
-    return found.removeprefix("pod/")
+    deadline = time.monotonic() + 30
+    while True:
+        holder = cluster.kubectl("get", "lease/podvif-controller", there, "--output=jsonpath={.spec.holderIdentity}")
+        name = holder.partition("_")[0]
+        pods = [pod["metadata"] for pod in json.loads(cluster.kubectl("get", "pods", there, "--output=json"))["items"]]
+        if name in {pod["name"] for pod in pods if "deletionTimestamp" not in pod}:
+            return name
+        assert time.monotonic() < deadline, f"the Lease names {holder}"
+        wait_any([], 0.1)
 
 
 def process_of(uid: str) -> int:
