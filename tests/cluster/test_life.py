@@ -142,11 +142,13 @@ def test_plugins_of_other_versions(node: SwitchedNode, tmp_path: Path) -> None:
     cluster.delete("older")
     cluster.install_plugin(plugins["0.0.1"])
     cluster.delete("newer")
-
     wait_until_clean(node)
+
     (tmp_path / "podvif-cni").write_bytes(ours)
     (tmp_path / "podvif-cni").chmod(0o755)
     cluster.install_plugin(tmp_path / "podvif-cni")
+    cluster.apply(pod("ours", IDLE, networks="client"))
+    cluster.wait_ready("ours")
     assert "podvif-cni, version" in doctor(cluster)["CNI plugin"]
 
 
