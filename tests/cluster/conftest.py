@@ -27,6 +27,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = lab_ovs.PAGES + 3 * (lab_testpmd.PAGES + lab_ovs.PAGES_PER_PORT)
 """Hugepages for the switch and three applications, one of which may be about to end."""
 
+SPECS_PAGES = 512
+"""Hugepages of the application that the specification starts: 1 GiB."""
+
 
 @functools.cache
 def why_not() -> str | None:
@@ -70,7 +73,7 @@ def multus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(reason)  # containerd 2 is built like Kubernetes
     folder = tmp_path_factory.mktemp("c")
     with (
-        hugepages(PAGES),
+        hugepages(PAGES + SPECS_PAGES),
         OneNode(folder, network=bridge(), multus=True, containerd=version) as cluster,
         switch_of(cluster.machine) as switch,
         podvif_on(cluster, switch) as node,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from podvif.lab import image
-from podvif.lab.node import DpdkNode
+from podvif.lab.node import SwitchedNode
 from podvif.lab.onenode import OneNode
 from podvif.lab.process import LabError, wait_any
 from podvif.lab.testpmd import Screen
@@ -79,6 +79,35 @@ def dpdk_pod(name: str, forward: str, networks: str = "", extra: str = "") -> Do
     return pod(name, START, networks=networks, pages=64, FORWARD=forward, EXTRA=extra)
 
 
+def with_own_directory(pod: Document) -> Document:
+    """A DPDK pod that has a directory of its own, and not the one that it would share with others."""
+    pod["spec"]["volumes"][0] = {"name": "vhostuser", "csi": {"driver": "csi.podvif.io"}}
+    pod["spec"]["containers"][0]["command"][-1] = START_IN_OWN
+    return pod
+
+
+def deployment(pod: Document) -> Document:
+    """A Deployment of the pod's name that makes one such pod, and another when that one is gone."""
+    name, labels = pod["metadata"]["name"], {"app": pod["metadata"]["name"]}
+    template = {"metadata": {"labels": labels, "annotations": pod["metadata"]["annotations"]}, "spec": pod["spec"]}
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def pod_of(cluster: OneNode, name: str) -> str:
+    """The pod of a Deployment, when it is ready."""
+    cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=90s")
+    (pod,) = cluster.kubectl("get", "pods", f"--selector=app={name}", "--output=name").split()
+    return pod.removeprefix("pod/")
+
+
+def container_of(cluster: OneNode, name: str) -> str:
+    """The id of a pod's container while that is ready, else nothing."""
+    about = json.loads(cluster.kubectl("get", "pod", name, "--output=json"))
+    (container,) = about["status"].get("containerStatuses") or [{}]
+    return str(container["containerID"]) if container.get("ready") else ""
+
+
 def wait_for_packets(cluster: OneNode, name: str, port: int = 0, timeout: float = 60.0) -> int:
     """Wait until a pod's testpmd has received packets on one of its ports since this began; how many it has.
 
@@ -109,7 +138,7 @@ def _available(descriptor: int) -> bytes:
     return os.read(descriptor, 65536)
 
 
-def wait_until_clean(node: DpdkNode, timeout: float = 20.0) -> None:
+def wait_until_clean(node: SwitchedNode, timeout: float = 20.0) -> None:
     """Nothing of any pod is left on the node, now or soon: the runtime takes sandboxes away after their pods are gone."""
     wait_until_none(node.left, timeout)
 

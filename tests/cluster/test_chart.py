@@ -10,7 +10,7 @@ from podvif.lab.node import switch_of
 from podvif.lab.onenode import OneNode, bridge
 from tests.cluster.chart import EXAMPLES, files, install, uninstall, upgrade, wait_until_only
 from tests.cluster.conftest import PAGES
-from tests.cluster.support import START_IN_OWN, dpdk_pod, in_namespace, nad, wait_for_packets
+from tests.cluster.support import dpdk_pod, in_namespace, nad, wait_for_packets, with_own_directory
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,7 @@ def test_pods_are_apart(cluster: OneNode) -> None:
     pods = {
         name: dpdk_pod(name, forward, networks="dpdk") for name, forward in (("victim", "rxonly"), ("thief", "txonly"))
     }
-    for pod in pods.values():
-        pod["spec"]["volumes"][0] = {"name": "vhostuser", "csi": {"driver": "csi.podvif.io"}}
-        pod["spec"]["containers"][0]["command"][-1] = START_IN_OWN
-        cluster.apply(pod)
+    cluster.apply(*map(with_own_directory, pods.values()))
     cluster.wait_ready(*pods)
     wait_for_packets(cluster, "victim")  # its application has made the socket by then
     uid = cluster.kubectl("get", "pod", "victim", "-o", "jsonpath={.metadata.uid}")

@@ -138,8 +138,10 @@ class OneNode:
         new.replace(folder / "10-main.conflist")
 
     def install_plugin(self, program: Path) -> None:
-        """Put a CNI plugin where the runtime looks for plugins."""
-        shutil.copy2(program, self.machine.path("/opt/cni/bin") / program.name)
+        """Put a CNI plugin where the runtime looks for plugins, by rename: one that runs cannot be written to."""
+        folder = self.machine.path("/opt/cni/bin")
+        shutil.copy2(program, folder / "new")
+        (folder / "new").replace(folder / program.name)
 
     def wait_for_node(self) -> None:
         """Wait until the node is ready.
