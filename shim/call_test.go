@@ -86,6 +86,14 @@ func TestPrintsTheAnswer(t *testing.T) {
 	}
 }
 
+// A newer daemon that says more in its reply than this program knows of is understood all the same.
+func TestAnswerOfANewerDaemon(t *testing.T) {
+	socket, _ := answering(t, frame(`{"version":"0.99.0","code":0,"stdout":"known","trace":{"spans":[1]}}`))
+	if got := makeCall(socket, strings.NewReader("{}")); got != (outcome{stdout: "known"}) {
+		t.Errorf("outcome %+v", got)
+	}
+}
+
 // A daemon that lives and answers in pieces, one byte at a time, is understood.
 func TestAnswerInPieces(t *testing.T) {
 	reply := goodReply(t, 0, "whole")

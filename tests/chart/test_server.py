@@ -11,7 +11,8 @@ from tests.chart.helm import NAMESPACE, Helm
 from tests.chart.objects import Objects
 from tests.chart.test_values import NEUTRON, STANDALONE
 
-ROOT = Path(__file__).parents[2]
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+VALUES = EXAMPLES / "values-neutron.yaml"
 
 EVERYTHING: dict[str, Any] = {
     "policy": {"enabled": True, "forbidMountPoint": True, "exemptNamespaces": ["kube-system", "multus"]},
@@ -32,8 +33,22 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     "values",
-    [STANDALONE, NEUTRON, EVERYTHING, NEUTRON | EVERYTHING, {"csi": {"enabled": False}}],
-    ids=["standalone", "neutron", "standalone and everything", "neutron and everything", "without CSI"],
+    [
+        STANDALONE,
+        NEUTRON,
+        EVERYTHING,
+        NEUTRON | EVERYTHING,
+        {"csi": {"enabled": False}},
+        msgspec.yaml.decode(VALUES.read_text()),
+    ],
+    ids=[
+        "standalone",
+        "neutron",
+        "standalone and everything",
+        "neutron and everything",
+        "without CSI",
+        "the example's",
+    ],
 )
 def test_server_takes_every_object(helm: Helm, objects: Objects, values: dict[str, Any]) -> None:
     """The server takes each object, with no field that it does not know; pods of the templates too."""
@@ -46,7 +61,7 @@ def test_server_takes_every_object(helm: Helm, objects: Objects, values: dict[st
             objects.apply({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}, dry=True)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted({*EXAMPLES.glob("*.yaml")} - {VALUES}), ids=lambda file: file.stem)
 def test_examples(objects: Objects, file: Path) -> None:
     """The server takes each example, in a namespace with the PodSecurity that it asks for."""
     for text in file.read_text().split("\n---\n"):

@@ -7,27 +7,28 @@ for what has to be built with a Go or a network that a machine need not have.
 
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from podvif.lab import ovs as lab_ovs
 from podvif.lab import testpmd as lab_testpmd
-from podvif.lab.controller import Controller
 from podvif.lab.hugepages import hugepages
-from podvif.lab.machine import Machine
-from podvif.lab.neutron import Mechanism, PrivateNeutron
-from podvif.lab.neutron import look_for_all as look_for_neutron
 from podvif.lab.node import DpdkNode, podvif_on, switch_of
-from podvif.lab.onenode import OneNode, bridge, podvif_network, why_not_here
-from podvif.lab.process import LabError
+from podvif.lab.onenode import OneNode, bridge, why_not_here
+from podvif.lab.process import output
 from tests.kube.conftest import why_not_real
 from tests.node.conftest import why_not_here as why_no_switch
 
+ROOT = Path(__file__).parents[2]
+
 PAGES = lab_ovs.PAGES + 3 * (lab_testpmd.PAGES + lab_ovs.PAGES_PER_PORT)
 """Hugepages for the switch and three applications, one of which may be about to end."""
+
+SPECS_PAGES = 512
+"""Hugepages of the application that the specification starts: 1 GiB."""
 
 
 @functools.cache
@@ -56,6 +57,14 @@ def pytest_runtest_setup() -> None:
         pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def podvif_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The archives of podvif's own images, node and controller."""
+    folder, names = tmp_path_factory.mktemp("images"), ("node", "controller")
+    output([sys.executable, str(ROOT / "scripts" / "build-image"), "--output", str(folder), *names], timeout=300)
+    return {name: folder / f"podvif-{name}.tar" for name in names}
+
+
 @pytest.fixture(scope="module", params=[1, 2], ids=["containerd-1", "containerd-2"])
 def multus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DpdkNode]:
     """A cluster whose main network is a kernel bridge, with Multus, and podvif standalone on its node."""
@@ -64,52 +73,10 @@ def multus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(reason)  # containerd 2 is built like Kubernetes
     folder = tmp_path_factory.mktemp("c")
     with (
-        hugepages(PAGES),
+        hugepages(PAGES + SPECS_PAGES),
         OneNode(folder, network=bridge(), multus=True, containerd=version) as cluster,
         switch_of(cluster.machine) as switch,
         podvif_on(cluster, switch) as node,
     ):
         yield node
         cluster.delete_pods()
-
-
-@pytest.fixture(scope="module")
-def neutron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DpdkNode]:
-    """A cluster whose main network is podvif's, on a Neutron with OVN; its node has a port in the pods' network."""
-    try:
-        look_for_neutron(Mechanism.OVN)
-    except LabError as error:
-        pytest.fail(str(error), pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("n")
-    (folder / "neutron").mkdir()
-    with hugepages(PAGES), Machine(folder) as machine, PrivateNeutron(folder / "neutron", machine=machine) as cloud:
-        network, subnet = cloud.network("10.20.0.0/24", name="pods")
-        with OneNode(folder, network=podvif_network(), node=cloud.host, machine=machine, wait=False) as cluster:
-            options = cloud.options()
-            more = {"neutron_defaults": {"pod_subnet": "pods"}}
-            config = cluster.plane.kubeconfig
-            node = {"node": {"source": "cluster"}, "kubernetes": {"kubeconfig": str(config), "node_name": cloud.host}}
-            with (
-                Controller(folder / "controller", kubeconfig=config, neutron=options, more=more),
-                podvif_on(cluster, cloud.ovs, node) as dpdk,
-            ):
-                port = cloud.create(
-                    "port",
-                    network_id=network,
-                    fixed_ips=[{"subnet_id": subnet, "ip_address": "10.20.0.254"}],
-                    **{"binding:host_id": cloud.host},
-                )
-                connect_node(machine, cloud, port)
-                cluster.wait_for_node()
-                yield dpdk
-                cluster.delete_pods()
-                cloud.ovs.vsctl("del-port", "pods0")
-
-
-def connect_node(machine: Machine, cloud: PrivateNeutron, port: dict[str, Any]) -> None:
-    """Give the node a device in the pods' network, as whoever makes Neutron the network of a cluster has to: for probes."""
-    ids = [f"external_ids:iface-id={port['id']}", "external_ids:iface-status=active"]
-    mac = [f'mac="{port["mac_address"]}"', f'external_ids:attached-mac="{port["mac_address"]}"']
-    cloud.ovs.vsctl("add-port", "br-int", "pods0", "--", "set", "Interface", "pods0", "type=internal", *ids, *mac)
-    machine.run("ip", "address", "add", f"{port['fixed_ips'][0]['ip_address']}/24", "dev", "pods0")
-    machine.run("ip", "link", "set", "pods0", "up")

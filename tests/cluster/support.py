@@ -3,13 +3,15 @@
 Law: a pod is written as a user writes it; its application finds its port by the spec's own commands.
 """
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from podvif.lab import image
-from podvif.lab.node import DpdkNode
+from podvif.lab.node import SwitchedNode
 from podvif.lab.onenode import OneNode
 from podvif.lab.process import LabError, wait_any
 from podvif.lab.testpmd import Screen
@@ -77,36 +79,83 @@ def dpdk_pod(name: str, forward: str, networks: str = "", extra: str = "") -> Do
     return pod(name, START, networks=networks, pages=64, FORWARD=forward, EXTRA=extra)
 
 
-def wait_for_packets(cluster: OneNode, name: str, timeout: float = 60.0) -> int:
-    """Wait until a pod's testpmd has received packets on port 0 since this began; how many it has.
+def with_own_directory(pod: Document) -> Document:
+    """A DPDK pod that has a directory of its own, and not the one that it would share with others."""
+    pod["spec"]["volumes"][0] = {"name": "vhostuser", "csi": {"driver": "csi.podvif.io"}}
+    pod["spec"]["containers"][0]["command"][-1] = START_IN_OWN
+    return pod
+
+
+def deployment(pod: Document) -> Document:
+    """A Deployment of the pod's name that makes one such pod, and another when that one is gone."""
+    name, labels = pod["metadata"]["name"], {"app": pod["metadata"]["name"]}
+    template = {"metadata": {"labels": labels, "annotations": pod["metadata"]["annotations"]}, "spec": pod["spec"]}
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def pod_of(cluster: OneNode, name: str) -> str:
+    """The pod of a Deployment, when it is ready."""
+    cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=90s")
+    (pod,) = cluster.kubectl("get", "pods", f"--selector=app={name}", "--output=name").split()
+    return pod.removeprefix("pod/")
+
+
+def container_of(cluster: OneNode, name: str) -> str:
+    """The id of a pod's container while that is ready, else nothing."""
+    about = json.loads(cluster.kubectl("get", "pod", name, "--output=json"))
+    (container,) = about["status"].get("containerStatuses") or [{}]
+    return str(container["containerID"]) if container.get("ready") else ""
+
+
+def wait_for_packets(cluster: OneNode, name: str, port: int = 0, timeout: float = 60.0) -> int:
+    """Wait until a pod's testpmd has received packets on one of its ports since this began; how many it has.
 
     Raises:
         LabError: it had not; the message has its last lines.
     """
-    screen, first, lines = Screen(), -1, [""]
+    screen, first, line, whole = Screen(), -1, "", False
     deadline = time.monotonic() + timeout
     with cluster.following(name) as log:
         while time.monotonic() < deadline and wait_any([log.stdout.fileno()], deadline - time.monotonic()):
-            for raw in _available(log.stdout.fileno()).decode(errors="replace").splitlines(keepends=True):
-                lines[-1] += raw
-                if not raw.endswith("\n"):
-                    continue
-                if screen.feed(lines[-1].rstrip()):
-                    now = screen.ports[0].rx_packets
+            if not (text := _available(log.stdout.fileno())):
+                break  # its container has ended
+            *lines, line = (line + text.decode(errors="replace")).split("\n")
+            for each in lines:
+                whole = whole or "NIC statistics" in each  # what was printed before may be the half of another port's
+                if whole and screen.feed(each.rstrip()) and port in screen.ports:
+                    now = screen.ports[port].rx_packets
                     first = now if first < 0 else first
                     if now > first:
                         return now
-                lines.append("")
-    raise LabError(f"pod {name} received no packets within {timeout:g} s; its last lines:\n" + "\n".join(lines[-15:]))
+    raise LabError(
+        f"pod {name} ended, or received no packets on port {port} within {timeout:g} s; its last lines:\n"
+        + cluster.kubectl("logs", name, "--tail=15")
+    )
 
 
 def _available(descriptor: int) -> bytes:
     return os.read(descriptor, 65536)
 
 
-def wait_until_clean(node: DpdkNode, timeout: float = 20.0) -> None:
+def wait_until_clean(node: SwitchedNode, timeout: float = 20.0) -> None:
     """Nothing of any pod is left on the node, now or soon: the runtime takes sandboxes away after their pods are gone."""
+    wait_until_none(node.left, timeout)
+
+
+def wait_until_none(look: Callable[[], Sequence[object]], timeout: float = 20.0) -> None:
+    """What one looks for is not there, now or soon."""
     deadline = time.monotonic() + timeout
-    while left := node.left():
+    while left := look():
         assert time.monotonic() < deadline, left
         wait_any([], 0.1)
+
+
+@contextlib.contextmanager
+def in_namespace(cluster: OneNode, name: str) -> Iterator[None]:
+    """In the block kubectl works in this namespace and not in `default`."""
+    cluster.kubectl("config", "set-context", "--current", f"--namespace={name}")
+    try:
+        yield
+    finally:
+        cluster.kubectl("config", "set-context", "--current", "--namespace=default")

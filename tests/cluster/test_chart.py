@@ -1,8 +1,5 @@
 """The Helm chart on a real cluster: what an administrator does, and what is left when it was undone."""
 
-import os
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,56 +8,28 @@ import pytest
 from podvif.lab.hugepages import hugepages
 from podvif.lab.node import switch_of
 from podvif.lab.onenode import OneNode, bridge
-from podvif.lab.process import output, wait_any
+from tests.cluster.chart import EXAMPLES, files, install, uninstall, upgrade, wait_until_only
 from tests.cluster.conftest import PAGES
-from tests.cluster.support import START_IN_OWN, dpdk_pod, nad, wait_for_packets
-
-ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "docs" / "examples"
-CHART = ROOT / "deploy" / "helm" / "podvif"
-NAMESPACE = "podvif-system"
+from tests.cluster.support import dpdk_pod, in_namespace, nad, wait_for_packets, with_own_directory
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
+def cluster(podvif_images: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
     """A cluster with Multus and Open vSwitch, podvif's image, and no podvif."""
     folder = tmp_path_factory.mktemp("h")
-    archives = folder / "podvif"
-    output([sys.executable, str(ROOT / "scripts" / "build-image"), "--output", str(archives), "node"], timeout=300)
     with hugepages(PAGES), OneNode(folder, network=bridge(), multus=True) as cluster, switch_of(cluster.machine):
-        cluster.runtime.import_images(archives.glob("*.tar"))
+        cluster.runtime.import_images([podvif_images["node"]])
         yield cluster
-
-
-def helm(cluster: OneNode, *arguments: str) -> str:
-    """What helm prints, in podvif's namespace."""
-    folder = Path(output([str(ROOT / "scripts" / "build-helm"), "--where"]).strip())
-    if not (folder / "helm").exists():
-        pytest.skip("helm is not there: run scripts/build-helm")
-    env = os.environ | {"KUBECONFIG": str(cluster.plane.kubeconfig)}
-    return output([str(folder / "helm"), f"--namespace={NAMESPACE}", *arguments], timeout=180, env=env)
 
 
 @pytest.fixture
 def installed(cluster: OneNode) -> Iterator[None]:
     """The chart is installed; uninstalled, it leaves nothing of podvif on the node."""
-    folders = [cluster.machine.path(path) for path in ("/opt/cni/bin", "/etc/cni/net.d")]
-    own, shared = cluster.machine.path("/var/run/podvif/pods"), cluster.machine.path("/var/run/vhostuser")
-    before = {path.name for folder in folders for path in folder.iterdir()}
-
-    def left() -> set[str]:
-        names = {path.name for folder in folders for path in folder.iterdir()} - before
-        return names | {path.name for folder in (own, shared) for path in folder.glob("*")}
-
-    helm(cluster, "install", "podvif", str(CHART), "--create-namespace")
-    cluster.kubectl("rollout", "status", "daemonset/podvif-node", f"--namespace={NAMESPACE}", "--timeout=60s")
+    before = files(cluster.machine)
+    install(cluster)
     yield
-    helm(cluster, "uninstall", "podvif")
-    cluster.kubectl("wait", "pods", "--all", "--for=delete", f"--namespace={NAMESPACE}", "--timeout=90s")
-    deadline = time.monotonic() + 20
-    while left():
-        assert time.monotonic() < deadline, left()
-        wait_any([], 0.1)
+    uninstall(cluster)
+    wait_until_only(cluster.machine, before)
 
 
 @pytest.mark.usefixtures("installed")
@@ -76,8 +45,7 @@ def test_shared_directory(cluster: OneNode) -> None:
 def test_own_directories(cluster: OneNode) -> None:
     """Example pods that are not root, under PodSecurity "restricted", find each its own port alone and exchange packets, in client and server mode, before and after the chart was upgraded under them."""
     cluster.apply(EXAMPLES / "csi.yaml")
-    cluster.kubectl("config", "set-context", "--current", "--namespace=dpdk")
-    try:
+    with in_namespace(cluster, "dpdk"):
         cluster.wait_ready("sender", "receiver")
         wait_for_packets(cluster, "receiver")
         for pod in ("sender", "receiver"):
@@ -85,12 +53,9 @@ def test_own_directories(cluster: OneNode) -> None:
             assert len([name for name in listed if name.startswith("vhu")]) == 1
             assert {"interfaces.json", "vhostuser.env"} < set(listed)
 
-        helm(cluster, "upgrade", "podvif", str(CHART), "--set", "config.node.resync_interval=31")
-        cluster.kubectl("rollout", "status", "daemonset/podvif-node", f"--namespace={NAMESPACE}", "--timeout=60s")
+        upgrade(cluster, "--set", "config.node.resync_interval=31")
         wait_for_packets(cluster, "receiver")
         cluster.delete("sender", "receiver")
-    finally:
-        cluster.kubectl("config", "set-context", "--current", "--namespace=default")
 
 
 @pytest.mark.usefixtures("installed")
@@ -100,10 +65,7 @@ def test_pods_are_apart(cluster: OneNode) -> None:
     pods = {
         name: dpdk_pod(name, forward, networks="dpdk") for name, forward in (("victim", "rxonly"), ("thief", "txonly"))
     }
-    for pod in pods.values():
-        pod["spec"]["volumes"][0] = {"name": "vhostuser", "csi": {"driver": "csi.podvif.io"}}
-        pod["spec"]["containers"][0]["command"][-1] = START_IN_OWN
-        cluster.apply(pod)
+    cluster.apply(*map(with_own_directory, pods.values()))
     cluster.wait_ready(*pods)
     wait_for_packets(cluster, "victim")  # its application has made the socket by then
     uid = cluster.kubectl("get", "pod", "victim", "-o", "jsonpath={.metadata.uid}")

@@ -6,7 +6,9 @@ import re
 import pytest
 
 from podvif.lab.node import DpdkNode
+from podvif.lab.process import cpus
 from podvif.lab.standing import EXAMPLES
+from tests.cluster.conftest import SPECS_PAGES
 from tests.cluster.support import IDLE, dpdk_pod, nad, pod, wait_for_packets, wait_until_clean
 
 
@@ -39,21 +41,52 @@ def test_modes(multus: DpdkNode, mode: str) -> None:
     wait_until_clean(multus)
 
 
-def test_specs_commands(multus: DpdkNode) -> None:
-    """The commands that the specification gives find, in a pod, the container id, the files and the socket's name."""
-    cluster = multus.cluster
-    cluster.apply(nad("spec", vhostuserMode="client"))
-    # Multus calls what it adds net1 unless asked otherwise; the specification's ports are called eth*.
-    cluster.apply(pod("spec", IDLE, networks=json.dumps([{"name": "spec", "interface": "eth1"}])))
-    cluster.wait_ready("spec")
-    container_id = """\
+SPECS_ID = """\
 CONTAINER_ID=`egrep -o '[a-f0-9]{64}/hostname' /proc/self/mountinfo |\\
               cut -c 1-64`
 """
+SPECS_LIST = "ls $MOUNT_POINT/$CONTAINER_ID-eth*"
+SPECS_TESTPMD = """\
+testpmd -d librte_pmd_virtio.so.17.11 -m 1024 -c 0xC --file-prefix=testpmd_ \\
+        --vdev=net_virtio_user0,path=/$MOUNT_POINT/$VHU_PORT \\
+        --no-pci -- --no-lsc-interrupt --auto-start --tx-first \\
+        --stats-period 1 --disable-hw-vlan;
+"""
+"""The commands of the specification, as they stand there."""
 
-    found = cluster.execute("spec", container_id + "echo $CONTAINER_ID").strip()
-    listed = cluster.execute("spec", container_id + "ls $MOUNT_POINT/$CONTAINER_ID-eth*").split()
-    document = json.loads(cluster.execute("spec", container_id + "cat $MOUNT_POINT/$CONTAINER_ID-eth1"))
+CHANGED = (
+    # DPDK 22.11 has other names for the program and for the driver, and distributions keep the drivers in a folder of their own.
+    ("testpmd -d", "dpdk-testpmd -d"),
+    ("librte_pmd_virtio.so.17.11", "/usr/lib/*/dpdk/pmds-*/librte_net_virtio.so.??"),
+    # Testpmd has lost this option: it does without VLANs unless told otherwise (--enable-hw-vlan).
+    (" --disable-hw-vlan", ""),
+    # A vhost-user application shows 8 pieces of memory at the most ("Too many memory regions"): one page of 1 GiB is one, 512 of 2 MiB
+    # are when they are in one file.
+    ("--no-pci", "--no-pci --single-file-segments"),
+    # The machine's first two CPUs.
+    ("-c 0xC", f"-c {sum(1 << cpu for cpu in cpus()[:2]):#x}"),
+)
+"""What of the specification's testpmd, which is DPDK 17.11's, is otherwise here."""
+
+
+def test_specs_commands(multus: DpdkNode) -> None:
+    """The commands that the specification gives find, in a pod, the container id, the files and the socket's name, and its testpmd receives packets on that socket."""
+    cluster = multus.cluster
+    cluster.apply(nad("spec", vhostuserMode="client"))
+    testpmd = SPECS_TESTPMD
+    for theirs, ours in CHANGED:
+        assert theirs in testpmd
+        testpmd = testpmd.replace(theirs, ours)
+    find = SPECS_ID + """VHU_PORT=`sed -n 's/.*"vhostname": *"\\([^"]*\\).*/\\1/p' $MOUNT_POINT/$CONTAINER_ID-eth1`\n"""
+    # Multus calls what it adds net1 unless asked otherwise; the specification's ports are called eth*.
+    networks = json.dumps([{"name": "spec", "interface": "eth1"}])
+    cluster.apply(pod("spec", f"{find}exec stdbuf -oL {testpmd}", networks=networks, pages=SPECS_PAGES))
+    cluster.apply(dpdk_pod("tx", "txonly", "spec"))
+    cluster.wait_ready("spec", "tx")
+
+    found = cluster.execute("spec", SPECS_ID + "echo $CONTAINER_ID").strip()
+    listed = cluster.execute("spec", SPECS_ID + SPECS_LIST).split()
+    document = json.loads(cluster.execute("spec", SPECS_ID + "cat $MOUNT_POINT/$CONTAINER_ID-eth1"))
 
     assert found == cluster.runtime.sandbox_of("default", "spec")
     assert listed == [f"/var/run/vhostuser/{found}-eth1"]
@@ -61,8 +94,9 @@ CONTAINER_ID=`egrep -o '[a-f0-9]{64}/hostname' /proc/self/mountinfo |\\
     assert document["mode"] == "client"
     assert re.fullmatch(r"vhu[0-9a-f]{8}-[0-9a-f]{2}", document["vhostname"])
     assert cluster.execute("spec", f"test -S $MOUNT_POINT/{document['vhostname']} && echo socket").strip() == "socket"
+    wait_for_packets(cluster, "spec")
 
-    cluster.delete("spec")
+    cluster.delete("spec", "tx")
     wait_until_clean(multus)
 
 

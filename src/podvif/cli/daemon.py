@@ -35,10 +35,15 @@ def ask(path: str, query: str) -> Any:
     return document
 
 
-def why_not_ready(path: str) -> str | None:
-    """Why the daemon cannot serve an ADD now, or None: what the runtime is told by CNI's STATUS."""
+def why_not_ready(path: str, bin_dir: str) -> str | None:
+    """Why the daemon cannot serve an ADD now, or None: what the runtime is told by CNI's STATUS.
+
+    Args:
+        path: the daemon's socket.
+        bin_dir: the runtime's directory of plugins, which STATUS has to name (CNI_PATH).
+    """
     config = json.dumps({"cniVersion": "1.1.0", "name": "podvif", "type": "podvif-cni"}).encode()
-    request = {"env": {"CNI_COMMAND": "STATUS"}, "stdin": base64.b64encode(config).decode()}
+    request = {"env": {"CNI_COMMAND": "STATUS", "CNI_PATH": bin_dir}, "stdin": base64.b64encode(config).decode()}
     try:
         reply = json.loads(_exchange(path, json.dumps(request).encode()))
         return None if reply["code"] == 0 else str(json.loads(reply["stdout"])["msg"])

@@ -53,7 +53,7 @@ def install_cni(  # noqa: PLR0917  click gives them by name
     from podvif.node import install  # noqa: PLC0415
 
     settings = configured.load(files)
-    ask = functools.partial(why_not_ready, settings.cni_socket)
+    ask = functools.partial(why_not_ready, settings.cni_socket, bin_dir)
     log.setup(settings.log_format)
     place = install.Place(
         plugin=plugin or str(Path(sys.executable).parent / "podvif-cni"),

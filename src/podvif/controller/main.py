@@ -44,7 +44,8 @@ def run(files: Sequence[str]) -> None:
 
 async def _serve(settings: ControllerSettings, account: access.Access) -> None:
     kube, neutron = Kube(settings.kubeconfig), Neutron(account)
-    identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+    # The Lease says who leads: with the node's network two pods of a node have one host name, and each has process 1.
+    identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
     timing = Timing(settings.lease_duration, settings.lease_renew_deadline, settings.lease_retry_period)
     lease = Key(settings.lease_namespace or _own_namespace(), settings.lease_name)
     elector = Elector(kube, lease, identity, timing)

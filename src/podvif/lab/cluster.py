@@ -79,22 +79,27 @@ class Cluster:
         self._podvifs = f"/apis/podvif.io/v1alpha1/namespaces/{namespace}/podvifs"
         self._nads = f"/apis/k8s.cni.cncf.io/v1/namespaces/{namespace}/network-attachment-definitions"
 
-    def prepare(self) -> None:
+    def prepare(self, *, podvif: bool = True) -> None:
         """Install the custom resources, wait until they are served, and make the namespace.
+
+        Args:
+            podvif: whether PodVif is among them; the chart brings its own.
 
         Raises:
             LabError: the CRD of PodVif is not there (podvif is not run from its source tree), or the server refuses it.
         """
+        if podvif:
+            self._make_podvifs()
+        self._make(_CRDS, json.dumps(_NADS).encode())
+        self._until_served(_NADS["metadata"]["name"], self._nads)
+        about = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
+        self._make("/api/v1/namespaces", json.dumps(about).encode())
+
+    def _make_podvifs(self) -> None:
         if not CRD.is_file():
             raise LabError(f"{CRD} is not there: a private cluster needs podvif's source tree")
         self._make(_CRDS, CRD.read_bytes(), "application/yaml")
-        self._make(_CRDS, json.dumps(_NADS).encode())
-        for name in ("podvifs.podvif.io", _NADS["metadata"]["name"]):
-            self._until(_CRDS, name, _is_established, f"CRD {name} is served")
-        about = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
-        self._make("/api/v1/namespaces", json.dumps(about).encode())
-        for path in (self._podvifs, self._nads):
-            self._until_stored(path)
+        self._until_served("podvifs.podvif.io", self._podvifs)
 
     # -- the user, the scheduler, the kubelet ---------------------------------------------------------------------------
 
@@ -213,8 +218,9 @@ class Cluster:
             unless_answered.pop_all()
         return connection, answer
 
-    def _until_stored(self, path: str) -> None:
+    def _until_served(self, crd: str, path: str) -> None:
         """Wait until objects of a custom resource can be had: right after it is established the server makes their storage."""
+        self._until(_CRDS, crd, _is_established, f"CRD {crd} is served")
         deadline = time.monotonic() + SOON
         while True:
             try:

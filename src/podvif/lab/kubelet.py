@@ -63,6 +63,11 @@ class Kubelet:
         if self._child is not None:
             self._child.stop()
 
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        if self._child is not None:
+            self._child.kill()
+
     def _configuration(self) -> dict[str, Any]:
         certificate, key = map(str, self._plane.certificate_and_key)
         return {

@@ -7,9 +7,11 @@ which the host talks to the API server, and one group of control groups.  Both g
 """
 
 import contextlib
+import json
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -75,6 +77,7 @@ class Machine:
         try:
             self.box: Sandbox = self._stack.enter_context(sandbox())
             self._connect()
+            self._stack.callback(self._remove_groups)
             self._make_groups()
             self._hold()
         except BaseException:
@@ -118,6 +121,31 @@ class Machine:
         """A command that runs on the machine and, with all that it starts, in its control group."""
         join = "".join(f"echo $$ >{shlex.quote(str(group / 'cgroup.procs'))} && " for group in self._daemons())
         return [*self.inside, "/bin/sh", "-c", f'{join}exec "$@"', "sh", *command]
+
+    def lose_power(self) -> None:
+        """Be as after a power failure, before anything is started again: disks are as they were, memory is empty.
+
+        What is in its control group is killed, without a chance to say goodbye; who runs outside of it, as Open vSwitch does, has
+        been by then.  Gone are the control groups of containers, mounts, network namespaces and devices, and all that was in /run.
+        The control plane goes on, and the wire to it: it is another machine's.
+        """
+        self._end_all()
+        self._remove_groups()
+        self._make_groups()
+        for place in PLACES:
+            self.run("umount", "--lazy", place)  # with all that was mounted below
+        run = self.folder / PLACES["/run"]
+        shutil.rmtree(run)
+        (run / "lock").mkdir(parents=True)  # what else a node needs there is made by whoever needs it
+        for place, below in PLACES.items():
+            self.run("mount", "--bind", str(self.folder / below), place)
+            # Else what is mounted there would be mounted in the folder too: a bind mount of a shared one is its peer.
+            self.run("mount", "--make-private", place)
+            self.run("mount", "--make-shared", place)
+        for device in json.loads(self.run("ip", "-json", "link", "show")):
+            if device["ifname"] not in {"lo", "eth0"}:
+                with contextlib.suppress(LabError):  # it went with another
+                    self.run("ip", "link", "delete", device["ifname"])
 
     # -- how it is made ------------------------------------------------------------------------------------------------
 
@@ -179,7 +207,6 @@ class Machine:
         return [root / self.cgroup / "daemons" for root in self._hierarchies()]
 
     def _make_groups(self) -> None:
-        self._stack.callback(self._remove_groups)
         for root in self._hierarchies():
             group = root / self.cgroup
             (group / "daemons").mkdir(parents=True)

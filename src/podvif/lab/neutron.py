@@ -1,8 +1,8 @@
 """A private Neutron: the real server on a real OVS-DPDK, with OVN or with the Open vSwitch agent.
 
 Law: it is real but for who asks: accounts are those of `neutron_files.USERS`, judged by Neutron's own policies.  All of it
-lives in one folder and one network namespace, but for the API's listening socket, which is on our loopback under a port
-that the kernel chose.  Nothing is left when the block ends.
+lives in one folder and one network namespace, but for the API's listening socket, which is on our loopback, or on our end of
+the machine's wire, under a port that the kernel chose.  Nothing is left when the block ends.
 """
 
 import base64
@@ -80,7 +80,8 @@ class PrivateNeutron:
     Attributes:
         ovs: the switch, whose vswitchd runs in the namespace.
         host: what binding:host_id has to be for a port to be bound here.
-        port: the API's TCP port on 127.0.0.1.
+        address: where the API listens: 127.0.0.1, or what the machine and its pods reach us by.
+        port: the API's TCP port there.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class PrivateNeutron:
         self.auth = auth
         self.mode = mode
         self.host = HOST
+        self.address = machine.gateway if machine else "127.0.0.1"
         self.port = 0
         self._quota = dict(quota or {})
         self._extension_drivers = extension_drivers
@@ -115,7 +117,7 @@ class PrivateNeutron:
     @property
     def url(self) -> str:
         """The API's address, the endpoint that a catalogue would have."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +186,7 @@ class PrivateNeutron:
         """Start the API on the same port as before and return when it answers."""
         if self._api is not None:
             raise LabError("the API runs already")
-        with socket.create_server(("127.0.0.1", self.port)) as listening:
+        with socket.create_server((self.address, self.port)) as listening:
             self.port = listening.getsockname()[1]
             config = self.folder / "gunicorn.conf.py"
             config.write_text(gunicorn_conf(listening.fileno()))
@@ -264,7 +266,7 @@ class PrivateNeutron:
             NeutronError: the answer is an error.
             OSError: there was none.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout)
         headers = {"Content-Type": "application/json"}
         if self.auth is Auth.BASIC:
             headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()

@@ -40,11 +40,6 @@ def bridge() -> Document:
     return {"cniVersion": "1.0.0", "name": "main", "plugins": [plugin]}
 
 
-def podvif_network() -> Document:
-    """A main network that is podvif's, as a conflist: the daemon knows the rest."""
-    return {"cniVersion": "1.0.0", "name": "podvif", "plugins": [{"type": "podvif-cni"}]}
-
-
 class OneNode:
     """The cluster; it runs inside the `with` block.
 
@@ -56,7 +51,6 @@ class OneNode:
         containerd: its major version, 1 or 2.
         node: the node's name.
         machine: where it runs, if that stands already; else it makes one.
-        wait: whether to wait until the node is ready, which it is not before a plugin that answers STATUS is.
 
     Attributes:
         folder: as given.
@@ -77,7 +71,6 @@ class OneNode:
         containerd: int = 1,
         node: str = "node",
         machine: Machine | None = None,
-        wait: bool = True,
     ) -> None:
         self.folder = folder
         self.node = node
@@ -85,7 +78,6 @@ class OneNode:
         self._multus = multus
         self._version = containerd
         self._given = machine
-        self._wait = wait
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -109,12 +101,12 @@ class OneNode:
         self.runtime = self._stack.enter_context(Containerd(self.machine, self._version))
         self.runtime.import_images(images(self.folder / "images"))
         self.cluster = Cluster(self.plane, "default")
-        self.cluster.prepare()
+        self.cluster.prepare(podvif=False)
         if self._network is not None:
             self.put_network(self._network)
         self.kubelet = self._stack.enter_context(Kubelet(self.machine, self.plane, self.node))
         self._stack.callback(self.delete_pods)
-        if self._network is not None and self._wait:
+        if self._network is not None:
             self.wait_for_node()
         # Without it no pod is admitted.
         self.kubectl("wait", "serviceaccount/default", "--for=create", f"--timeout={READY:g}s")
@@ -146,8 +138,10 @@ class OneNode:
         new.replace(folder / "10-main.conflist")
 
     def install_plugin(self, program: Path) -> None:
-        """Put a CNI plugin where the runtime looks for plugins."""
-        shutil.copy2(program, self.machine.path("/opt/cni/bin") / program.name)
+        """Put a CNI plugin where the runtime looks for plugins, by rename: one that runs cannot be written to."""
+        folder = self.machine.path("/opt/cni/bin")
+        shutil.copy2(program, folder / "new")
+        (folder / "new").replace(folder / program.name)
 
     def wait_for_node(self) -> None:
         """Wait until the node is ready.
@@ -220,9 +214,11 @@ class OneNode:
 
     @contextlib.contextmanager
     def following(self, pod: str) -> Iterator[Child]:
-        """`kubectl logs --follow` of a pod, its lines in the child's `stdout`."""
+        """`kubectl logs --follow` of a pod, the lines that come from now on in the child's `stdout`; it ends with the container."""
         log = self.folder / f"logs-{pod}.err"
-        child = Child(self._kubectl("logs", "--follow", pod), log=log, pipe=True, name=f"kubectl logs {pod}")
+        child = Child(
+            self._kubectl("logs", "--follow", "--tail=0", pod), log=log, pipe=True, name=f"kubectl logs {pod}"
+        )
         try:
             yield child
         finally:

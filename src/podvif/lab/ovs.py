@@ -43,6 +43,7 @@ class PrivateOvs(OvsClient):
         netns: name of the network namespace that vswitchd runs in; without it a nameless one, which ends with vswitchd.
         where: what comes before vswitchd's command instead, for instance a private machine's `inside`.
         user: USER:GROUP, by name, that both daemons become (--user, as distributions' units have it); root by default.
+        dbdir: where the database is; `folder` by default.
 
     Attributes:
         rundir: `folder`; OVS makes the sockets of client-mode ports there.
@@ -59,16 +60,18 @@ class PrivateOvs(OvsClient):
         netns: str = "",
         where: Sequence[str] = (),
         user: str = "",
+        dbdir: Path | None = None,
     ) -> None:
         super().__init__(folder)
         self.netns = netns
         nameless = [programs.unshare(), "--net", "--"]
         self._where = list(where) or (inside(netns) if netns else nameless)
         self._user = user
+        self._dbdir = dbdir or folder
         self._env = os.environ | {
             "OVS_RUNDIR": str(folder),
             "OVS_LOGDIR": str(folder),
-            "OVS_DBDIR": str(folder),
+            "OVS_DBDIR": str(self._dbdir),
             # DPDK makes a folder per process here, else in /var/run/dpdk, where it would stay.
             "RUNTIME_DIRECTORY": str(folder),
         }
@@ -89,8 +92,6 @@ class PrivateOvs(OvsClient):
         self._vswitchd: Child | None = None
 
     def __enter__(self) -> Self:
-        self.rundir.mkdir(parents=True, exist_ok=True)
-        self._give_away(self.rundir)
         try:
             self.start_ovsdb()
             self.vsctl("--no-wait", "init")
@@ -123,10 +124,13 @@ class PrivateOvs(OvsClient):
 
     def start_ovsdb(self) -> None:
         """Start ovsdb-server, on the database that is there if there is one, and wait until it answers."""
-        database, control = self.rundir / "conf.db", self.rundir / "ovsdb-server.ctl"
+        for folder in (self.rundir, self._dbdir):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._give_away(folder)
+        database, control = self._dbdir / "conf.db", self.rundir / "ovsdb-server.ctl"
         if not database.exists():
             output([programs.ovsdb_tool(), "create", str(database), programs.schema()])
-            for made in self.rundir.glob(".conf.db.*"):
+            for made in self._dbdir.glob(".conf.db.*"):
                 self._give_away(made)
             self._give_away(database)
         control.unlink(missing_ok=True)

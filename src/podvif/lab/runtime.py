@@ -103,6 +103,11 @@ class Containerd:
         if self._child is not None:
             self._child.stop()
 
+    def kill(self) -> None:
+        """End it by SIGKILL; containers go on."""
+        if self._child is not None:
+            self._child.kill()
+
     def _answers(self) -> bool:
         try:
             self.ctr("version")
@@ -120,13 +125,9 @@ class Containerd:
         for archive in archives:
             self.ctr("images", "import", str(archive), timeout=300)
 
-    def containers(self) -> list[str]:
-        """The ids of all containers and sandboxes."""
-        return self.ctr("containers", "list", "--quiet").split()
-
     def sandbox_of(self, namespace: str, pod: str) -> str:
-        """The id of a pod's sandbox, empty when it has none."""
-        for container in self.containers():
+        """The id of a pod's sandbox that runs, empty when it has none."""
+        for container in self.ctr("tasks", "list", "--quiet").split():
             with contextlib.suppress(LabError):  # it went while we looked
                 labels = json.loads(self.ctr("containers", "info", container)).get("Labels") or {}
                 named = (labels.get("io.kubernetes.pod.namespace"), labels.get("io.kubernetes.pod.name"))

@@ -1,5 +1,6 @@
 """Asking the daemon, over a real socket."""
 
+import base64
 import json
 import socket
 import struct
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from podvif.cli.daemon import ask
+from podvif.cli.daemon import ask, why_not_ready
+from podvif.core.cni import Command, parse_request
 from podvif.errors import Bug, Retry
 
 Answers = Callable[[bytes], Path]
@@ -95,3 +97,22 @@ def test_no_daemon(tmp_path: Path, kind: str) -> None:
         ask(str(path), "status")
 
     assert caught.value.remedy == "start it (as root), or give --socket"
+
+
+def test_ready(answers: Answers, tmp_path: Path) -> None:
+    """The daemon is asked for its readiness by a STATUS that it takes."""
+    path = answers(frame({"code": 0, "stdout": ""}))
+
+    assert why_not_ready(str(path), "/opt/cni/bin") is None
+
+    asked = json.loads((tmp_path / "asked").read_bytes())
+    request = parse_request(asked["env"], base64.b64decode(asked["stdin"]))
+    assert (request.command, request.path) == (Command.STATUS, ("/opt/cni/bin",))
+
+
+def test_not_ready(answers: Answers, tmp_path: Path) -> None:
+    """A daemon that is not ready says why, and one that does not answer is named by its socket."""
+    path = answers(frame({"code": 50, "stdout": '{"code": 50, "msg": "no bridge"}'}))
+
+    assert why_not_ready(str(path), "/opt/cni/bin") == "no bridge"
+    assert f"does not answer at {tmp_path}/none" in str(why_not_ready(f"{tmp_path}/none", "/opt/cni/bin"))

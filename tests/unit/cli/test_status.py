@@ -190,7 +190,9 @@ def running(path: Path, *links: str) -> Iterator[None]:
         thread.join()
 
 
-def watch(path: Path, *options: str, **streams: Any) -> "subprocess.Popen[bytes]":
+@contextmanager
+def watch(path: Path, *options: str, **streams: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """`podvif status --watch`, which does not outlive a test that fails."""
     command = [
         sys.executable,
         "-m",
@@ -204,8 +206,12 @@ def watch(path: Path, *options: str, **streams: Any) -> "subprocess.Popen[bytes]
         *options,
     ]
     streams.setdefault("env", os.environ | {"COLUMNS": "100"})
-    process: subprocess.Popen[bytes] = subprocess.Popen(command, **streams)
-    return process
+    with subprocess.Popen(command, **streams) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def test_watch_without_a_terminal(tmp_path: Path) -> None:

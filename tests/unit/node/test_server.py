@@ -218,6 +218,34 @@ async def test_garbage(path: Path, frame: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "seen"),
+    [
+        ({"shim": None}, ""),
+        ({"shim": "0.0.1"}, "0.0.1"),
+        ({"shim": "0.99.0", "deadline": 7, "env": {"CNI_NETNS_OVERRIDE": "1"}, "extra": {"a": [1]}}, "0.99.0"),
+    ],
+    ids=["one that says nothing of itself", "older", "newer, with more to say"],
+)
+async def test_plugins_of_other_versions(path: Path, more: dict[str, Any], seen: str) -> None:
+    """A plugin of another version is served like one of the daemon's own: what its frame lacks or has more is no concern."""
+    given = {"shim": "0.1.0", "stdin": base64.b64encode(json.dumps(config()).encode()).decode()}
+    frame = given | more | {"env": environment("ADD") | more.get("env", {})}
+    async with serving(path) as daemon:
+        sent = {key: value for key, value in frame.items() if value is not None}
+        assert await daemon.ask(json.dumps(sent).encode()) == (0, {"cniVersion": "1.1.0"})
+        assert daemon.server.plugin_version == seen
+
+
+async def test_request_of_another_form(path: Path) -> None:
+    """A request of a form that the daemon does not know, as of a plugin of another age, is refused and reaches no verb."""
+    async with serving(path) as daemon:
+        status, document = await daemon.ask(b'{"version": 2, "call": {"verb": "ADD"}}')
+
+        assert (status, document["code"]) == (1, errors.INVALID_ENVIRONMENT)
+        assert daemon.verbs.requests == []
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"",
