@@ -211,10 +211,14 @@ def floor_of(row: Row, rows: Rows) -> Row | None:
 
 def main() -> None:
     """This part alone: pods and turns may be given."""
-    pods, turns = (int(argument) for argument in [*sys.argv[1:], "30", "2"][:2])
+    given = sys.argv[1:3]
+    pods, turns = (int(argument) for argument in [*given, *("30", "2")[len(given) :]])
     rows, signals = Rows(), Signals()
     with signals.taken(), tempfile.TemporaryDirectory(prefix="podvif-bench-") as folder:
-        measure(rows, Path(folder), pods, turns, [], signals=signals)
+        try:
+            measure(rows, Path(folder), pods, turns, [], signals=signals)
+        except LabError as error:
+            sys.exit(f"not measured: {error}")
     for row in rows.of("pods"):
         found, floor = row.spread, floor_of(row, rows)
         ratios = f", x floor {found.p50 / floor.spread.p50:.2f} and {found.p99 / floor.spread.p99:.2f}" if floor else ""

@@ -81,6 +81,10 @@ def _grouped(console: Console, title: str, rows: list[Row], floor: str) -> None:
     console.print(table)
 
 
+_P99_LEAST = 20
+"""Samples from which on a p99 says something."""
+
+
 def _pods(console: Console, rows: Rows) -> None:
     """Pods that came at once: here the slowest of a hundred counts too."""
     if not (found := list(rows.of("pods"))):
@@ -92,8 +96,13 @@ def _pods(console: Console, rows: Rows) -> None:
         table.add_column(column, justify="right")
     for row in found:
         mine, floor = row.spread, pods.floor_of(row, rows)
-        ratios = [f"{mine.p50 / floor.spread.p50:.2f}", f"{mine.p99 / floor.spread.p99:.2f}"] if floor else ["", ""]
-        figures = [str(mine.n), f"{mine.p50:.2f}", f"{mine.p99:.2f}", row.unit]
+        slowest = mine.n >= _P99_LEAST
+        ratios = (
+            [f"{mine.p50 / floor.spread.p50:.2f}", f"{mine.p99 / floor.spread.p99:.2f}" * slowest]
+            if floor
+            else ["", ""]
+        )
+        figures = [str(mine.n), f"{mine.p50:.2f}", f"{mine.p99:.2f}" * slowest, row.unit]
         table.add_row(str(row.standing), row.what, *figures, *ratios)
     console.print(table)
 

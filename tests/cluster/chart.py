@@ -1,6 +1,6 @@
 """podvif's chart on a cluster, as an administrator uses it.
 
-Law: what is said here is what docs/install.md says; an uninstall is judged by what lies on the node afterwards.
+Law: what is done here is what docs/install.md says, in another namespace; an uninstall is judged by what lies on the node afterwards.
 """
 
 import os
@@ -27,7 +27,7 @@ _PLACES = (
     "/var/lib/kubelet/plugins",
     "/var/lib/kubelet/plugins_registry",
 )
-"""Where the chart's pods write on a node."""
+"""Where the chart's pods write on a node; what IPAM plugins keep in /var/lib/cni is theirs."""
 
 
 def helm(cluster: OneNode, *arguments: str) -> str:
@@ -49,9 +49,14 @@ def upgrade(cluster: OneNode, *values: str) -> None:
     helm(cluster, "upgrade", "podvif", str(_CHART), "--reset-then-reuse-values", "--wait", "--timeout=90s", *values)
 
 
+def reset(cluster: OneNode) -> None:
+    """Take back every value that was set since the installation of a chart without any."""
+    helm(cluster, "upgrade", "podvif", str(_CHART), "--reset-values", "--wait", "--timeout=90s")
+
+
 def uninstall(cluster: OneNode) -> None:
     """Uninstall the chart, and wait until its pods are gone."""
-    helm(cluster, "uninstall", "podvif", "--wait")
+    helm(cluster, "uninstall", "podvif", "--wait", "--timeout=90s")
     cluster.kubectl("wait", "pods", "--all", "--for=delete", f"--namespace={NAMESPACE}", "--timeout=90s")
 
 

@@ -151,11 +151,20 @@ def wait_until_none(look: Callable[[], Sequence[object]], timeout: float = 20.0)
         wait_any([], 0.1)
 
 
+def delete_all(cluster: OneNode) -> None:
+    """Delete the pods of users, and what would make them again, whatever a test that failed has left."""
+    for namespace in ("default", "dpdk"):
+        there = ["--all", f"--namespace={namespace}", "--timeout=90s"]
+        # A ReplicaSet that outlives its Deployment for a moment makes another pod of each that is deleted.
+        cluster.kubectl("delete", "deployments", "--cascade=foreground", *there)
+        cluster.kubectl("delete", "pods", "--grace-period=1", *there)
+
+
 @contextlib.contextmanager
 def in_namespace(cluster: OneNode, name: str) -> Iterator[None]:
     """In the block kubectl works in this namespace and not in `default`."""
-    cluster.kubectl("config", "set-context", "--current", f"--namespace={name}")
+    cluster.namespace = name
     try:
         yield
     finally:
-        cluster.kubectl("config", "set-context", "--current", "--namespace=default")
+        cluster.namespace = ""

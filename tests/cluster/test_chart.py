@@ -10,7 +10,7 @@ from podvif.lab.node import switch_of
 from podvif.lab.onenode import OneNode, bridge
 from tests.cluster.chart import EXAMPLES, files, install, uninstall, upgrade, wait_until_only
 from tests.cluster.conftest import PAGES
-from tests.cluster.support import dpdk_pod, in_namespace, nad, wait_for_packets, with_own_directory
+from tests.cluster.support import delete_all, dpdk_pod, in_namespace, nad, wait_for_packets, with_own_directory
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def installed(cluster: OneNode) -> Iterator[None]:
     before = files(cluster.machine)
     install(cluster)
     yield
+    delete_all(cluster)
     uninstall(cluster)
     wait_until_only(cluster.machine, before)
 

@@ -19,11 +19,12 @@ from podvif.lab.hugepages import hugepages
 from podvif.lab.node import OWN_DIRECTORIES, SwitchedNode, switch_of
 from podvif.lab.onenode import OneNode, bridge, why_not_here
 from podvif.lab.process import wait_any
-from tests.cluster.chart import EXAMPLES, NAMESPACE, ROOT, install, uninstall, upgrade
+from tests.cluster.chart import EXAMPLES, NAMESPACE, ROOT, install, reset, uninstall, upgrade
 from tests.cluster.conftest import PAGES
 from tests.cluster.support import (
     IDLE,
     container_of,
+    delete_all,
     deployment,
     dpdk_pod,
     in_namespace,
@@ -32,6 +33,7 @@ from tests.cluster.support import (
     pod_of,
     wait_for_packets,
     wait_until_clean,
+    wait_until_none,
     with_own_directory,
 )
 
@@ -61,11 +63,12 @@ def installed(podvif_images: dict[str, Path], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def node(installed: SwitchedNode) -> Iterator[SwitchedNode]:
-    """The node; the pods of a test are deleted after it, and leave nothing there."""
+    """The node; after each test it has podvif, its pods are deleted, and they have left nothing there."""
     yield installed
-    for namespace in ("default", "dpdk"):
-        what = ["deployments,pods", "--all", f"--namespace={namespace}", "--grace-period=1", "--timeout=90s"]
-        installed.cluster.kubectl("delete", *what)
+    cluster = installed.cluster
+    cluster.kubectl("uncordon", cluster.node)
+    reset(cluster)
+    delete_all(cluster)
     wait_until_clean(installed)
 
 
@@ -125,7 +128,7 @@ def connections(node: SwitchedNode) -> list[str]:
 
 
 def test_plugins_of_other_versions(node: SwitchedNode, tmp_path: Path) -> None:
-    """An older plugin than the daemon and a newer one attach pods, and each removes what the other has attached; doctor names the one that is not the daemon's."""
+    """A plugin that calls itself older than the daemon and one that calls itself newer attach pods, and each removes what the other has attached; doctor names the one that is not the daemon's."""
     cluster, plugins = node.cluster, {}
     for version in ("0.0.1", "0.99.0"):
         folder = tmp_path / version
@@ -161,7 +164,7 @@ def doctor(cluster: OneNode) -> dict[str, str]:
 
 
 def test_pods_during_an_upgrade(node: SwitchedNode, tmp_path: Path) -> None:
-    """Pods that are created while an upgrade has no daemon to answer, and while it puts its plugin in an older one's place, all come up."""
+    """Pods that are created while no daemon answers, and beside the upgrade that brings it back with another plugin, all come up."""
     cluster = node.cluster
     plugin = cluster.machine.path("/opt/cni/bin/podvif-cni")
     ours = plugin.read_bytes()
@@ -179,7 +182,7 @@ def test_pods_during_an_upgrade(node: SwitchedNode, tmp_path: Path) -> None:
         upgraded.result()
     cluster.wait_ready(*names[0], *names[1], timeout=2 * SOON)
 
-    assert plugin.read_bytes() == ours
+    wait_until_none(lambda: [] if plugin.read_bytes() == ours else [f"{plugin} is another's"])
     assert len(node.switch.ports()) == len(names[0] + names[1])
 
 
@@ -190,9 +193,10 @@ def create(cluster: OneNode, names: list[str]) -> None:
 
 
 def wait_for_failure(cluster: OneNode) -> None:
-    """Wait until the runtime has failed to make a sandbox because of podvif."""
+    """Wait until the runtime has failed to make the sandbox of an early pod because of podvif."""
     deadline = time.monotonic() + SOON
-    while "podvif daemon at" not in cluster.kubectl("get", "events", "--field-selector=reason=FailedCreatePodSandBox"):
+    which = "--field-selector=reason=FailedCreatePodSandBox,involvedObject.name=early-0"
+    while "podvif daemon at" not in cluster.kubectl("get", "events", which):
         assert time.monotonic() < deadline, "every sandbox was made, or none was tried"
         wait_any([], 0.5)
 

@@ -22,7 +22,7 @@ from podvif.lab.onenode import OneNode
 from podvif.lab.process import LabError, wait_any
 from tests.cluster.chart import EXAMPLES, NAMESPACE, files, helm, install, uninstall, upgrade, wait_until_only
 from tests.cluster.conftest import PAGES
-from tests.cluster.support import IDLE, dpdk_pod, in_namespace, pod, wait_for_packets, wait_until_none
+from tests.cluster.support import IDLE, delete_all, dpdk_pod, in_namespace, pod, wait_for_packets, wait_until_none
 
 SERVE = "mkdir -p /tmp/www && echo well >/tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www"
 
@@ -123,10 +123,16 @@ def installed(world: World) -> Iterator[World]:
     cluster.wait_for_node()
     helm(cluster, "test", "podvif", "--timeout=60s")
     yield world
-    cluster.kubectl("delete", "pods", "--all-namespaces", f"--field-selector=metadata.namespace!={NAMESPACE}")
     wait_until_none(world.left)
     uninstall(cluster)
     wait_until_only(cluster.machine, before)
+
+
+@pytest.fixture(autouse=True)
+def pods_go(installed: World) -> Iterator[None]:
+    """No test has pods of another that failed."""
+    yield
+    delete_all(installed.cluster)
 
 
 def test_ordinary_pods(installed: World) -> None:
@@ -181,19 +187,19 @@ def test_additional_interfaces(installed: World) -> None:
 
 
 def test_leader_is_killed(installed: World) -> None:
-    """When the controller that leads is killed the other replica takes over, and a new pod gets its port."""
+    """When the controller that leads is killed another one takes over, and a new pod gets its port."""
     cluster = installed.cluster
     # Where a node has to bear both of them they can have no port, and so no probe.
     options = {"metrics_bind": "", "lease_duration": 5, "lease_renew_deadline": 3, "lease_retry_period": 0.5}
     upgrade(cluster, "--set=controller.replicas=2", f"--set-json=config.controller={json.dumps(options)}")
-    killed = leader(cluster)
+    former, killed = leader(cluster)
     uid = cluster.kubectl("get", f"pod/{killed}", f"--namespace={NAMESPACE}", "--output=jsonpath={.metadata.uid}")
     os.kill(process_of(uid), signal.SIGKILL)
 
     cluster.apply(pod("after", IDLE, sockets=False))
     cluster.wait_ready("after")
 
-    assert leader(cluster) != killed
+    assert leader(cluster)[0] != former
     assert len(installed.ports()) == 1
     cluster.delete("after")
     wait_until_none(installed.left)
@@ -218,8 +224,8 @@ def test_uninstalled_too_early(installed: World) -> None:
     wait_until_none(installed.left)
 
 
-def leader(cluster: OneNode) -> str:
-    """The controller's pod that leads, now or soon: the Lease names it."""
+def leader(cluster: OneNode) -> tuple[str, str]:
+    """Who leads, now or soon, as the Lease has it, and whose pod that is; a pod that was killed comes back as another."""
     there = f"--namespace={NAMESPACE}"
     deadline = time.monotonic() + 30
     while True:
@@ -227,7 +233,7 @@ def leader(cluster: OneNode) -> str:
         name = holder.partition("_")[0]
         pods = [pod["metadata"] for pod in json.loads(cluster.kubectl("get", "pods", there, "--output=json"))["items"]]
         if name in {pod["name"] for pod in pods if "deletionTimestamp" not in pod}:
-            return name
+            return holder, name
         assert time.monotonic() < deadline, f"the Lease names {holder}"
         wait_any([], 0.1)
 

@@ -122,7 +122,11 @@ def _resolved(path: str) -> str:
 def _table() -> Iterator[tuple[str, Place]]:
     """Mount points and what is mounted there (proc(5), "mountinfo"), in the order in which the kernel looks through them."""
     # Bytes, and newlines alone: the kernel escapes nothing else, and a pod's subPath may hold what str.splitlines takes for one.
-    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+    try:
+        table = Path("/proc/self/mountinfo").read_bytes()
+    except OSError as error:
+        raise Retry(f"the mount table cannot be read: {error.strerror}", "look at the limit of open files") from error
+    for line in table.split(b"\n"):
         if line:
             _, _, device, root, point, _ = os.fsdecode(line).split(" ", 5)
             yield _unescaped(point), Place(device, _unescaped(root))

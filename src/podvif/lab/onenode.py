@@ -60,6 +60,7 @@ class OneNode:
         runtime: containerd.
         kubelet: kubelet.
         cluster: its namespace `default`.
+        namespace: that kubectl works in; empty for `default`.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class OneNode:
         self._version = containerd
         self._given = machine
         self._stack = contextlib.ExitStack()
+        self.namespace = ""
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +116,7 @@ class OneNode:
     # -- what the administrator of the node does -------------------------------------------------------------------------
 
     def put_network(self, network: Mapping[str, Any], *, multus: bool | None = None) -> None:
-        """Make this the main network, in Multus's hands where the cluster has it in charge, or where `multus` says so."""
+        """Make this the main network, in Multus's hands where the cluster has it in charge; `multus` overrules that."""
         folder = self.machine.path("/etc/cni/net.d")
         if self._multus if multus is None else multus:
             self.install_plugin(_multus())
@@ -180,7 +182,9 @@ class OneNode:
         return done.stdout.decode()
 
     def _kubectl(self, *arguments: str) -> list[str]:
-        return [str(self.plane.programs / "kubectl"), f"--kubeconfig={self.plane.kubeconfig}", *arguments]
+        # Not by its configuration file, which Multus reads as well.
+        where = [f"--namespace={self.namespace}"] if self.namespace else []
+        return [str(self.plane.programs / "kubectl"), f"--kubeconfig={self.plane.kubeconfig}", *where, *arguments]
 
     def apply(self, *documents: Mapping[str, Any] | Path) -> None:
         """`kubectl apply` of objects, or of files with some."""

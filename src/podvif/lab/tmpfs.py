@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from podvif.lab.process import LabError, output
+from podvif.lab.process import LabError, output, wait_any
 
 LAST_LOOK = 5.0
 """Seconds that those get who still look into it; they end by event, but the kernel may be a moment behind."""
@@ -42,5 +42,6 @@ def _unmount(folder: Path) -> None:
             if time.monotonic() > deadline:
                 output(["umount", "--lazy", str(folder)])
                 raise
+            wait_any([], 0.02)
         else:
             return

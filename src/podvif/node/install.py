@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -30,6 +31,10 @@ AGAIN = 1.0
 
 FAREWELL = 20.0
 """Seconds that the API server has to say whether the DaemonSet is gone: less than a pod's grace."""
+
+
+SURE = 3.0
+"""Seconds for which it has to say that it does not know us: one that has just started may say so of anybody."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -231,22 +236,28 @@ class Owner:
                 return
             await asyncio.sleep(AGAIN)
 
-    async def why_stays(self, seconds: float = FAREWELL) -> str | None:
-        """Why what is installed is to stay when this pod ends, or None when the DaemonSet is gone."""
+    async def why_stays(self, seconds: float = FAREWELL, sure: float = SURE) -> str | None:
+        """Why what is installed is to stay when this pod ends, or None when the DaemonSet is gone.
+
+        Args:
+            seconds: that the API server has for an answer.
+            sure: seconds after which it is believed that nobody knows us any more.
+        """
         if self._uid is None:
             return f"it was never known whose pod this is (DaemonSet {self._key})"
-        said = "it was not asked"
+        said, unknown_since = "it was not asked", None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     try:
                         return self._why_stays(await self._cluster.get(DAEMONSETS, self._key))
-                    except Refused:
-                        return None  # our rights went with it
-                    except Retry as error:
-                        if isinstance(error, UnknownError):
-                            return None  # our account went with it
+                    except (Refused, UnknownError) as error:  # our rights, or our account, went with it
+                        unknown_since = unknown_since or time.monotonic()
+                        if time.monotonic() - unknown_since >= sure:
+                            return None
                         said = error.message
+                    except Retry as error:
+                        said, unknown_since = error.message, None
                     await asyncio.sleep(AGAIN)
         return f"whether DaemonSet {self._key} is gone cannot be told: {said}"
 

@@ -72,7 +72,9 @@ RECOVERIES = Family(
     "Attachments that were mended after an event.",
     {"cause": ", ".join(CAUSES)},
 )
-SWEPT = Family("podvif_swept_total", "counter", "Attachments, ports and files without an owner that were removed.")
+SWEPT = Family(
+    "podvif_swept_total", "counter", "Attachments, ports, files and volumes without an owner that were removed."
+)
 STEPS_FAILED = Family(
     "podvif_steps_failed_total",
     "counter",

@@ -261,11 +261,14 @@ class Recovery:
                 self._verbs.leave(entry)
                 self.touch(entry.attachment, "sweep")
             await self._sweep.remove_files()
-            await self._sweep.remove_volumes()
             self.touch_all(
                 "resync"
             )  # without waiting: a pod that keeps its worker busy must not hold up the next round
             self._forget_removed()
+            if (
+                self._settings.csi_endpoint
+            ):  # else kubelet's mounts need not be in sight, and every volume would look unmounted
+                await self._sweep.remove_volumes()
 
     def _forget_removed(self) -> None:
         """Drop what was noted of attachments that a DEL has removed since: nobody tells us of that."""
@@ -325,7 +328,8 @@ class Recovery:
     async def _work(self, attachment: Attachment) -> None:
         try:
             while attachment in self._pending:
-                await asyncio.sleep(self._looked.get(attachment, 0.0) + _PAUSE - time.monotonic())
+                while (pause := self._looked.get(attachment, 0.0) + _PAUSE - time.monotonic()) > 0:  # noqa: ASYNC110  time is the event
+                    await asyncio.sleep(pause)  # and a verb may have ended meanwhile
                 # A look holds up the event loop while it observes: before each, everybody else has the loop once.  What it
                 # then does or waits for is at nobody's expense, and holds up no other look.
                 async with self._turn:

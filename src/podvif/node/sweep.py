@@ -127,8 +127,13 @@ class Sweep:
 
         Kubelet asks again for a publishing that failed for a while, and not to unpublish one that then was refused for good.
         """
+        try:
+            unmounted = await self._volumes.unmounted()
+        except PodvifError as error:
+            _LOG.warning("which volumes are mounted cannot be told: %s", error.message)
+            return
         now = time.monotonic()
-        gone = [volume for volume in await self._volumes.unmounted() if not self._is_used(volume)]
+        gone = [volume for volume in unmounted if not self._is_used(volume)]
         self._unmounted = {volume.id: self._unmounted.get(volume.id, now) for volume in gone}
         for volume in gone:
             if now - self._unmounted[volume.id] >= self._settings.sweep_grace:

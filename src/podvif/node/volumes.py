@@ -208,8 +208,13 @@ class Volumes:
     # -- what the sweep asks ---------------------------------------------------------------------------------------------
 
     async def unmounted(self) -> list[Volume]:
-        """Those that are mounted nowhere: to be published, or given up by kubelet, who tells nobody of that."""
-        volumes = self.all()
+        """Those that are mounted nowhere: to be published, or given up by kubelet, who tells nobody of that.
+
+        Raises:
+            Retry: the mount table cannot be read.
+        """
+        if not (volumes := self.all()):
+            return []
         points = await asyncio.to_thread(self._mounts.mount_points, [volume.target for volume in volumes])
         return [volume for volume in volumes if volume.target not in points]
 

@@ -118,7 +118,7 @@ def test_another_device_and_the_bound_name(tmp_path: Path) -> None:
     assert not holds(found.st_ino + 1, device, str(path))
 
 
-@pytest.mark.parametrize("length", [0, 15, 16, 17, 19, 20, 25])
+@pytest.mark.parametrize("length", [0, 15, 16, 17, 19, 20, 25, 28, 31, 35])
 def test_message_that_ends_early(tmp_path: Path, length: int) -> None:
     """A message without a file holds nothing, and is no error."""
     found = tmp_path.stat()

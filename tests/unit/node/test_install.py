@@ -168,7 +168,16 @@ async def test_end(what: str) -> None:
     owner = Owner(ApiServer(daemon_set(), answer), KEY)
     await owner.learn()
 
-    assert (await owner.why_stays(0.05) is None) is goes
+    assert (await owner.why_stays(0.05, sure=0.0) is None) is goes
+
+
+@pytest.mark.parametrize("refusal", [Refused("forbidden"), UnknownError("401")])
+async def test_refused_for_a_moment(refusal: PodvifError) -> None:
+    """An API server that refuses whoever asks for a moment, as one that has just started may, takes nothing away."""
+    owner = Owner(ApiServer(daemon_set(), refusal, daemon_set()), KEY)
+    await owner.learn()
+
+    assert await owner.why_stays() == f"DaemonSet {KEY} is there: the next pod takes over"
 
 
 @pytest.mark.parametrize("answer", [Refused("forbidden"), None])

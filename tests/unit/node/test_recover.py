@@ -22,10 +22,10 @@ from podvif.core.attach import Link, Step
 from podvif.errors import Retry
 from podvif.host import files
 from podvif.model import Attachment, Goal, IpamCall, Listener, SocketFile
-from podvif.node.recover import _PAUSE
+from podvif.node.recover import _PAUSE, Recovery
 from podvif.node.server import Server
 from tests.fakes.ipam import FakeIpam
-from tests.fakes.node import MODE, MakeNode, Node, recovering, until
+from tests.fakes.node import MODE, MakeNode, Node, recovering, until, volume
 from tests.fakes.values import ATTACHMENT, BOTH, config, entry, environment
 
 OTHER = Attachment("beef", "net1")
@@ -234,6 +234,21 @@ async def test_pause_after_a_verb(node: Node) -> None:
         await until(lambda: node.life.looks > looks)
 
         assert time.monotonic() - ended >= _PAUSE
+
+
+@pytest.mark.parametrize("endpoint", ["", "/csi.sock"])
+async def test_volumes_in_rounds(node: Node, endpoint: str) -> None:
+    """A round removes a volume that is mounted nowhere where podvif is a CSI driver; else kubelet's mounts need not be in sight, and it stays."""
+    await node.call("ADD", network())
+    await node.volumes.publish(volume(node))
+    node.mounts.table.clear()
+    settings = msgspec.structs.replace(node.settings, resync_interval=0.01, sweep_grace=0.0, csi_endpoint=endpoint)
+    node.recovery = Recovery(node.journal, node.verbs, node.driver, node.switch, settings, volumes=node.volumes)
+    async with recovering(node):
+        looks = node.life.looks
+        await until(lambda: node.life.looks > looks + 3 if endpoint == "" else not node.volumes.all())
+
+    assert len(node.volumes.all()) == (endpoint == "")
 
 
 async def test_directory_is_made_again(node: Node) -> None:

@@ -8,7 +8,7 @@ import socket
 import stat
 import struct
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,15 +137,15 @@ async def test_answer_before_its_line(path: Path, caplog: pytest.LogCaptureFixtu
             there.append(client.recv(LENGTH.size, socket.MSG_DONTWAIT))
         return True
 
-    caplog.handler.addFilter(look)
-    with caplog.at_level(logging.INFO), socket.socket(socket.AF_UNIX) as client:
+    with caplog.at_level(logging.INFO), socket.socket(socket.AF_UNIX) as client, ExitStack() as stack:
+        caplog.handler.addFilter(look)
+        stack.callback(caplog.handler.removeFilter, look)
         async with serving(path):
             client.connect(str(path))
             client.send(LENGTH.pack(len(frame)) + frame.encode())
             async with asyncio.timeout(10):
                 while not there:  # noqa: ASYNC110  the line is the event
                     await asyncio.sleep(0)
-    caplog.handler.removeFilter(look)
 
     assert LENGTH.unpack(there[0])[0] > 0
 

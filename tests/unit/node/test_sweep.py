@@ -3,15 +3,18 @@
 import asyncio
 import os
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from podvif import names
+from podvif.errors import Retry
 from podvif.model import Attachment, Listener, Volume
 from podvif.node.sweep import Sweep
-from tests.fakes.node import POD_UID, Node, volume
+from tests.fakes.mounts import FakeMounts
+from tests.fakes.node import POD_UID, MakeNode, Node, volume
 from tests.fakes.values import ATTACHMENT, config
 
 CONTAINER = "0123456789abcdef" * 4
@@ -205,6 +208,24 @@ async def test_volume_is_mounted_nowhere(node: Node) -> None:
     assert [path.name for path in node.own.iterdir()] == [other.pod.uid]
     records = names.volume_directory(node.settings.state_dir)
     assert os.listdir(records) == [names.volume_file(other.id)]  # noqa: PTH208
+
+
+class UnreadableTable(FakeMounts):
+    """A mount table that cannot be read just now."""
+
+    def mount_points(self, among: Collection[str]) -> set[str]:
+        raise Retry("the mount table cannot be read: Too many open files")
+
+
+async def test_mount_table_cannot_be_read(make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:
+    """While nobody can tell what is mounted every volume stays, and that is said."""
+    node = make_node(mounts=UnreadableTable())
+    await unmounted(node)
+
+    await sweep(node)
+
+    assert len(node.volumes.all()) == 1
+    assert "Too many open files" in caplog.text
 
 
 async def test_volume_is_mounted_again(node: Node) -> None:
