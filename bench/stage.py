@@ -120,7 +120,7 @@ def stage(folder: Path, maxsleep: int, noop: Path, signals: Signals) -> Iterator
         LabError: a part is missing or did not come up.
     """
     with contextlib.ExitStack() as parts:
-        run = parts.enter_context(tmpfs(folder / "run", "64m"))
+        run = parts.enter_context(tmpfs(folder / "run", "1g"))
         ovs = parts.enter_context(PrivateOvs(run / "ovs", pmd_maxsleep=maxsleep))
         if maxsleep == 0:
             parts.enter_context(_alone(ovs))

@@ -22,6 +22,12 @@ LEDGER = Path("/run/podvif-lab.hugepages")
 """What was found and set; it is there while somebody holds pages, and everybody who does holds a shared lock on it."""
 
 
+COMPACT = Path("/proc/sys/vm/compact_memory")
+"""Written to, the kernel puts what is in use together, so that whole pages of 2 MiB are free (Documentation/admin-guide/sysctl/vm.rst)."""
+
+_COMPACTIONS = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Pages:
     """What the pool says: all numbers are pages of 2 MiB.
@@ -105,10 +111,7 @@ def _take(pool: int, ledger: int, free: int) -> Grant:
     before = last.before if last is not None and last.set == now.total else now.total
     # Beside others of ours nothing counts as free: they may not have taken yet what they were granted.
     missing = max(0, free - now.free) if alone else free
-    got = now
-    if missing:
-        os.write(pool, b"%d" % (now.total + missing))
-        got = observe_pages()
+    got = _raise(pool, now.total + missing) if missing else now
     short = got.total < now.total + missing
     if short:
         os.write(pool, b"%d" % now.total)
@@ -120,6 +123,20 @@ def _take(pool: int, ledger: int, free: int) -> Grant:
             "memory is short or in pieces; free some, or reserve pages at boot (hugepages=N)"
         )
     return Grant(before, got.total, missing)
+
+
+def _raise(pool: int, total: int) -> Pages:
+    """Raise the pool to so many pages, or as far as the kernel finds them; it has to move others' memory for that on a machine that has run for a while."""
+    os.write(pool, b"%d" % total)
+    got = observe_pages()
+    for _ in range(_COMPACTIONS):
+        if got.total >= total:
+            break
+        with contextlib.suppress(OSError):  # a kernel without it finds what it finds
+            COMPACT.write_text("1")
+        os.write(pool, b"%d" % total)
+        got = observe_pages()
+    return got
 
 
 def _give_back(ledger: int, added: int) -> None:
