@@ -19,10 +19,9 @@ from podvif.lab.hugepages import hugepages
 from podvif.lab.node import DpdkNode, podvif_on, switch_of
 from podvif.lab.onenode import OneNode, bridge, why_not_here
 from podvif.lab.process import output
+from tests.cluster.chart import ROOT
 from tests.kube.conftest import why_not_real
 from tests.node.conftest import why_not_here as why_no_switch
-
-ROOT = Path(__file__).parents[2]
 
 PAGES = lab_ovs.PAGES + 3 * (lab_testpmd.PAGES + lab_ovs.PAGES_PER_PORT)
 """Hugepages for the switch and three applications, one of which may be about to end."""

@@ -247,7 +247,8 @@ def test_power_failure(node: SwitchedNode, first: str) -> None:
         node.start_kubelet()
     else:
         node.start_kubelet()
-        wait_for_file(node.machine.path("/run/podvif/cni.sock"))
+        socket = node.machine.path("/run/podvif/cni.sock")
+        wait_until_none(lambda: [] if socket.exists() else [f"there is no {socket}"], SOON)
         node.start_switch()
     for name, former in containers.items():
         wait_for_another_container(cluster, name, former)
@@ -259,14 +260,6 @@ def test_power_failure(node: SwitchedNode, first: str) -> None:
     while owners(node) != now or kinds(node.left()) != standing or any(old in str(node.left()) for old in sandboxes):
         assert time.monotonic() < deadline, (sandboxes, now, node.left())
         wait_any([], 0.2)
-
-
-def wait_for_file(path: Path) -> None:
-    """Wait until there is something of that name; its folder need not be there."""
-    deadline = time.monotonic() + SOON
-    while not path.exists():
-        assert time.monotonic() < deadline, path
-        wait_any([], 0.1)
 
 
 def owners(node: SwitchedNode) -> set[str]:

@@ -6,6 +6,7 @@ Where it cannot, the case says why and is skipped; where CI=true nothing may be 
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -17,7 +18,7 @@ from podvif.lab.process import LabError
 from tests.contract.worlds import FakeWorld, RealWorld, World
 
 
-def not_here(reason: str) -> None:
+def not_here(reason: str) -> NoReturn:
     """Skip this test, or fail it where nothing may be skipped."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)

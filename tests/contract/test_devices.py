@@ -117,7 +117,6 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             made = RealWorld(stack)
         except LabError as error:
             not_here(str(error))
-            return
         yield made
 
 

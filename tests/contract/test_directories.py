@@ -1,5 +1,6 @@
 """What only real file systems do: two of them, and a full one."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -13,6 +14,8 @@ import pytest
 from podvif import errors, names
 from podvif.errors import PodvifError, Refused, Retry
 from podvif.host import files
+from podvif.lab.process import LabError
+from podvif.lab.tmpfs import tmpfs as mounted
 from podvif.model import Attachment, Entry, Goal, SocketFile
 from podvif.node.journal import Journal
 from tests.contract.conftest import not_here
@@ -28,25 +31,15 @@ def tmpfs(tmp_path: Path) -> Iterator[Mount]:
     """Mounts a small tmpfs of that size under a name; all are gone at the end."""
     if os.geteuid() != 0:
         not_here("mounting a tmpfs needs root")
-    mounted: list[Path] = []
+    with contextlib.ExitStack() as stack:
 
-    def mount(name: str, size: str) -> Path:
-        path = tmp_path / name
-        path.mkdir(parents=True)
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "podvif-test", str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            not_here(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-        mounted.append(path)
-        return path
+        def mount(name: str, size: str) -> Path:
+            try:
+                return stack.enter_context(mounted(tmp_path / name, size))
+            except LabError as error:
+                not_here(f"no tmpfs can be mounted here: {error}")
 
-    yield mount
-    for path in reversed(mounted):
-        subprocess.run(["umount", str(path)], check=True)
+        yield mount
 
 
 def fill(folder: Path, leave: int) -> Path:
